@@ -1,0 +1,252 @@
+"""CloudEvents 1.0: the envelope every fact travels in.
+
+Two forms on the wire (CloudEvents 1.0.2, JSON format and protocol bindings): *structured*, one JSON object
+that holds attributes and data; *binary*, attributes in ``ce-`` headers and the data alone as the body.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import from_json, to_json
+
+from canonical.catalogue import entry, schema_uri
+from canonical.errors import RejectedMessage
+from canonical.facts.base import Fact, Rank
+from canonical.identity import EventId, TwinRef, twin_ref
+
+STRUCTURED = "application/cloudevents+json"
+BATCH = "application/cloudevents-batch+json"
+HEADER_PREFIX = "ce-"
+BODY_BYTES_MAX = 1_048_576
+"""A fact is small; whatever is larger is a file in the wrong place."""
+
+_TEXT_LENGTH_MAX = 512
+_ATTRIBUTES = frozenset(
+    [
+        "specversion",
+        "id",
+        "source",
+        "type",
+        "subject",
+        "time",
+        "datacontenttype",
+        "dataschema",
+        "data",
+        "sequence",
+        "correlationid",
+        "causationid",
+        "traceparent",
+        "tracestate",
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One fact as one source told it. *time* is when it happened (UTC), never when it arrived."""
+
+    source: str
+    id: str
+    subject: TwinRef
+    time: datetime
+    fact: Fact
+    sequence: int | None = None
+    """The source's own numbering, where it has one: within a source it overrules the clock."""
+    correlation_id: str | None = None
+    causation_id: str | None = None
+    traceparent: str | None = None
+    data_json: bytes = field(default=b"", repr=False)
+    """The fact in its one canonical spelling; filled in where it is left out."""
+
+    def __post_init__(self) -> None:
+        if not self.data_json:
+            object.__setattr__(self, "data_json", self.fact.model_dump_json(exclude_defaults=True).encode())
+
+    @property
+    def type(self) -> str:
+        return self.fact.TYPE
+
+    @property
+    def rank(self) -> Rank:
+        return self.fact.RANK
+
+    @property
+    def event_id(self) -> EventId:
+        return EventId(f"{self.source}#{self.id}")
+
+    def digest(self) -> bytes:
+        """SHA-256 of what the event says; how it travelled (trace, causation) is left out."""
+        said = f"{self.type}\n{self.subject}\n{self.time.isoformat()}\n{self.sequence}\n".encode()
+        return hashlib.sha256(said + self.data_json).digest()
+
+    def attributes(self) -> dict[str, str]:
+        """All context attributes but ``data``, as CloudEvents names and strings."""
+        found: dict[str, str | None] = {
+            "specversion": "1.0",
+            "id": self.id,
+            "source": self.source,
+            "type": self.type,
+            "subject": str(self.subject),
+            "time": self.time.isoformat().replace("+00:00", "Z"),
+            "dataschema": schema_uri(self.type),
+            "sequence": None if self.sequence is None else str(self.sequence),
+            "correlationid": self.correlation_id,
+            "causationid": self.causation_id,
+            "traceparent": self.traceparent,
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
+    def structured(self) -> bytes:
+        """The event as one JSON object, on one line."""
+        head = to_json(self.attributes() | {"datacontenttype": "application/json"})
+        return head[:-1] + b',"data":' + self.data_json + b"}"
+
+    def binary(self) -> tuple[dict[str, str], bytes]:
+        """Headers with ``ce-`` names, and the body."""
+        return {HEADER_PREFIX + name: value for name, value in self.attributes().items()}, self.data_json
+
+    def at(self, time: datetime) -> Event:
+        return replace(self, time=time)
+
+
+def parse(body: bytes, headers: Mapping[str, Any] | None = None, content_type: str | None = None) -> Event:
+    """Read one event in either form. Raises: RejectedMessage naming the field at fault."""
+    binary = headers is not None and any(name.lower().startswith(HEADER_PREFIX) for name in headers)
+    if not binary or (content_type or "").startswith(STRUCTURED):
+        return parse_structured(body)
+    assert headers is not None
+    return parse_binary(headers, body)
+
+
+def parse_structured(body: bytes) -> Event:
+    """Read the JSON form. Raises: RejectedMessage naming the field at fault."""
+    return from_attributes(_json(body))
+
+
+def parse_batch(body: bytes) -> list[Any]:
+    """Read a JSON array; its members are read one by one with `from_attributes`, each failing alone."""
+    members = _json(body)
+    if not isinstance(members, list):
+        raise RejectedMessage("a batch is a JSON array of events")
+    return members
+
+
+def parse_binary(headers: Mapping[str, Any], body: bytes) -> Event:
+    """Read the AMQP or HTTP binary form. Raises: RejectedMessage naming the field at fault."""
+    attributes: dict[str, Any] = {}
+    for name, value in headers.items():
+        lower = name.lower()
+        if lower.startswith(HEADER_PREFIX):
+            text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+            attributes[lower.removeprefix(HEADER_PREFIX)] = text
+    attributes["data"] = _json(body)
+    return from_attributes(attributes)
+
+
+def from_attributes(attributes: Any) -> Event:
+    """Check a decoded event and build it. Raises: RejectedMessage naming the field at fault."""
+    if not isinstance(attributes, dict):
+        raise RejectedMessage(f"an event is a JSON object, got {type(attributes).__name__}")
+    if attributes.get("specversion") != "1.0":
+        raise RejectedMessage(f"expected '1.0', got {attributes.get('specversion')!r}", field="specversion")
+    event_type = _text(attributes, "type")
+    source = _text(attributes, "source")
+    event_id = _text(attributes, "id")
+    subject = twin_ref(_text(attributes, "subject"))
+    time = _moment(attributes)
+    found = entry(event_type)
+    if subject.kind not in found.model.KINDS:
+        takes = ", ".join(sorted(found.model.KINDS))
+        raise RejectedMessage(f"{event_type} is about {takes}, not {subject.kind}", field="subject")
+    sequence = _sequence(attributes.get("sequence"))
+    if "data" not in attributes:
+        raise RejectedMessage("missing", field="data")
+    data = attributes["data"]
+    for upcast in found.upcasters:
+        data = upcast(data)
+    try:
+        fact = found.model.model_validate(data)
+    except ValidationError as error:
+        raise _rejection(error) from None
+    return Event(
+        source=source,
+        id=event_id,
+        subject=subject,
+        time=time,
+        fact=fact,
+        sequence=sequence,
+        correlation_id=_optional_text(attributes, "correlationid"),
+        causation_id=_optional_text(attributes, "causationid"),
+        traceparent=_optional_text(attributes, "traceparent"),
+    )
+
+
+def unknown_attributes(attributes: Iterable[str]) -> frozenset[str]:
+    """Extension attributes that twinsync does not know, and so does not keep."""
+    return frozenset(attributes) - _ATTRIBUTES
+
+
+def batch(events: Sequence[Event]) -> bytes:
+    """Events as one ``application/cloudevents-batch+json`` body."""
+    return b"[" + b",".join(event.structured() for event in events) + b"]"
+
+
+def _json(body: bytes) -> Any:
+    if len(body) > BODY_BYTES_MAX:
+        raise RejectedMessage(f"{len(body)} bytes; at most {BODY_BYTES_MAX}", field="data")
+    try:
+        return from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        raise RejectedMessage(f"not JSON: {error}") from None
+
+
+def _text(attributes: Mapping[str, Any], name: str) -> str:
+    value = attributes.get(name)
+    if value is None:
+        raise RejectedMessage("missing", field=name)
+    if not isinstance(value, str) or not value or len(value) > _TEXT_LENGTH_MAX:
+        raise RejectedMessage(f"expected text of 1 to {_TEXT_LENGTH_MAX} characters", field=name)
+    return value
+
+
+def _optional_text(attributes: Mapping[str, Any], name: str) -> str | None:
+    return None if attributes.get(name) is None else _text(attributes, name)
+
+
+def _moment(attributes: Mapping[str, Any]) -> datetime:
+    text = _text(attributes, "time")
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise RejectedMessage(f"expected an RFC 3339 time, got {text!r}", field="time") from None
+    if moment.tzinfo is None:
+        raise RejectedMessage(f"{text!r} has no offset from UTC", field="time")
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise RejectedMessage(f"{text!r} is out of range", field="time") from None
+
+
+def _sequence(value: Any) -> int | None:
+    if value is None:
+        return None
+    try:
+        number = int(value)
+    except (TypeError, ValueError):
+        raise RejectedMessage(f"expected a whole number, got {value!r}", field="sequence") from None
+    if not 0 <= number < 2**63:
+        raise RejectedMessage("expected 0 to 2^63 - 1", field="sequence")
+    return number
+
+
+def _rejection(error: ValidationError) -> RejectedMessage:
+    first = error.errors(include_url=False, include_input=False)[0]
+    path = ".".join(str(step) for step in ("data", *first["loc"]))
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return RejectedMessage(first["msg"] + more, field=path)

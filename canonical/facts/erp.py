@@ -1,0 +1,59 @@
+"""What an ERP answers. Replies are registers beside the fold, keyed by posting and version."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Literal
+
+from canonical.facts.base import Fact, Rank
+from canonical.identity import Kind
+from canonical.types import Identifier, Text
+
+_OWNERS = frozenset({Kind.ORDER, Kind.SHIPMENT, Kind.STOCK})
+
+
+class PostingConfirmed(Fact):
+    """The ERP holds the document, or its reversal."""
+
+    TYPE = "io.twinsync.erp.posting-confirmed.v1"
+    KINDS = _OWNERS
+    RANK = Rank.REPLY
+
+    posting_key: Text
+    version: int
+    action: Literal["post", "reverse"]
+    document: Text
+    """The ERP's document number."""
+
+
+class PostingRejected(Fact):
+    TYPE = "io.twinsync.erp.posting-rejected.v1"
+    KINDS = _OWNERS
+    RANK = Rank.REPLY
+
+    posting_key: Text
+    version: int
+    action: Literal["post", "reverse"]
+    reason: Text
+
+
+class PostingAnnulled(Fact):
+    """The gateway dropped a command, and the reversal that followed it, before either was sent."""
+
+    TYPE = "io.twinsync.erp.posting-annulled.v1"
+    KINDS = _OWNERS
+    RANK = Rank.REPLY
+
+    posting_key: Text
+    version: int
+
+
+class PeriodClosed(Fact):
+    """Nothing may be posted up to and including this day; later postings keep their event date."""
+
+    TYPE = "io.twinsync.erp.period-closed.v1"
+    KINDS = frozenset({Kind.ERP})
+    RANK = Rank.MASTER
+
+    closed_through: date
+    company: Identifier = "main"

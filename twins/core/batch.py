@@ -1,0 +1,136 @@
+"""A batch of deliveries taken by the twins of one host, with everything that follows from them.
+
+The shell asks `missing` which twins to load, loads them, and calls `step`, until nothing is left to do; then
+it commits the `Effects` of `finish` as one. No I/O here: the simulation runs these very lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from canonical.envelope import Event
+from canonical.errors import InvariantViolated
+from canonical.identity import Kind, TwinRef
+from canonical.postings import Command
+from twins.core.contributions import Contribution
+from twins.core.history import Arrival
+from twins.core.ledger import Record
+from twins.core.twin import Twin
+
+ROUNDS_MAX = 64
+"""Contributions depend on each other in one direction, so a batch comes to rest in a handful of rounds."""
+
+_STRATUM = {
+    Kind.ITEM: 0,
+    Kind.CUSTOMER: 0,
+    Kind.ERP: 0,
+    Kind.TRACKING: 0,
+    Kind.RETURN: 0,
+    Kind.SHIPMENT: 1,
+    Kind.ORDER: 2,
+    Kind.STOCK: 3,
+}
+"""Twins settle in this order: what others build on comes first, so that few settle twice."""
+
+
+@dataclass(slots=True)
+class Effects:
+    """What one transaction must hold."""
+
+    events: list[tuple[Event, Arrival]] = field(default_factory=list)
+    """Events that are new to their twins, conflicting versions included."""
+    registers: dict[tuple[TwinRef, TwinRef], Contribution] = field(default_factory=dict)
+    """(target, source) → the latest word, for targets of this host."""
+    mail: dict[tuple[TwinRef, TwinRef], Contribution] = field(default_factory=dict)
+    """The same, for targets of other hosts."""
+    commands: list[tuple[TwinRef, Command]] = field(default_factory=list)
+    records: list[tuple[TwinRef, Record]] = field(default_factory=list)
+    touched: dict[TwinRef, Twin] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Batch:
+    residents: dict[TwinRef, Twin]
+    """Twins in memory; the shell adds to it what `missing` asks for."""
+    is_mine: Callable[[TwinRef], bool]
+    effects: Effects = field(default_factory=Effects)
+    arrivals: list[Arrival] = field(default_factory=list)
+    """One an event, in the order of delivery."""
+    _events: list[Event] = field(default_factory=list)
+    _inbound: dict[TwinRef, dict[TwinRef, Contribution]] = field(default_factory=dict)
+    _rounds: int = 0
+
+    def deliver(self, events: Iterable[Event], contributions: Iterable[Contribution] = ()) -> None:
+        self._events.extend(events)
+        for contribution in contributions:
+            self._send(contribution)
+
+    def missing(self) -> set[TwinRef]:
+        """Twins that the next step needs in `residents`."""
+        needed = {event.subject for event in self._events} | self._inbound.keys()
+        return needed - self.residents.keys()
+
+    def step(self) -> bool:
+        """Take what is waiting. False: there was nothing, the batch is at rest."""
+        if not self._events and not self._inbound:
+            return False
+        self._rounds += 1
+        if self._rounds > ROUNDS_MAX * len(_STRATUM):
+            raise InvariantViolated(
+                f"contributions do not come to rest: {sorted(map(str, self._inbound))[:5]}"
+            )
+        changed = self._accept()
+        changed |= self._absorb(self._next_stratum(changed))
+        for ref in changed:
+            self._settle(self.residents[ref])
+        return True
+
+    def finish(self) -> Effects:
+        """Plan the postings of every twin that changed, now that all are at rest."""
+        for ref, twin in self.effects.touched.items():
+            commands, records = twin.settle_postings()
+            self.effects.commands.extend((ref, command) for command in commands)
+            self.effects.records.extend((ref, record) for record in records)
+        return self.effects
+
+    def _accept(self) -> set[TwinRef]:
+        changed: set[TwinRef] = set()
+        for event in self._events:
+            arrival = self.residents[event.subject].accept(event)
+            self.arrivals.append(arrival)
+            if arrival is not Arrival.DUPLICATE:
+                self.effects.events.append((event, arrival))
+                changed.add(event.subject)
+        self._events = []
+        return changed
+
+    def _next_stratum(self, changed: set[TwinRef]) -> list[TwinRef]:
+        if not self._inbound:
+            return []
+        lowest = min(_STRATUM[ref.kind] for ref in self._inbound)
+        return [ref for ref in self._inbound if _STRATUM[ref.kind] == lowest or ref in changed]
+
+    def _absorb(self, targets: list[TwinRef]) -> set[TwinRef]:
+        changed: set[TwinRef] = set()
+        for target in targets:
+            twin = self.residents[target]
+            for contribution in self._inbound.pop(target).values():
+                if twin.absorb(contribution):
+                    self.effects.registers[target, contribution.source] = contribution
+                    changed.add(target)
+        return changed
+
+    def _settle(self, twin: Twin) -> None:
+        self.effects.touched[twin.ref] = twin
+        for contribution in twin.settle():
+            self._send(contribution)
+
+    def _send(self, contribution: Contribution) -> None:
+        if self.is_mine(contribution.target):
+            waiting = self._inbound.setdefault(contribution.target, {})
+            known = waiting.get(contribution.source)
+            if known is None or known.version < contribution.version:
+                waiting[contribution.source] = contribution
+        else:
+            self.effects.mail[contribution.target, contribution.source] = contribution

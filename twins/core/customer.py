@@ -1,0 +1,96 @@
+"""A customer: master data. The highest revision gives the attributes, whenever it arrives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from canonical.envelope import Event
+from canonical.facts.base import Fact
+from canonical.facts.reference import CustomerDeactivated, CustomerUpserted
+from canonical.identity import EventId, PostingKey, TwinRef
+from canonical.postings import Posting
+from twins.core.contributions import CustomerCard, Value
+from twins.core.rules import Finding, Policy, Registers, Rules
+
+TRANSITIONS: Mapping[str, Mapping[type[Fact], str]] = {
+    "provisional": {CustomerUpserted: "active", CustomerDeactivated: "inactive"},
+    "active": {CustomerUpserted: "active", CustomerDeactivated: "inactive"},
+    "inactive": {CustomerUpserted: "active"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerState:
+    status: str = "provisional"
+    revision: int = -1
+    customer: CustomerUpserted | None = None
+    told_by: EventId | None = None
+
+
+def evolve(state: CustomerState, event: Event) -> CustomerState:
+    fact = event.fact
+    if not isinstance(fact, CustomerUpserted | CustomerDeactivated) or fact.revision <= state.revision:
+        return state
+    status = TRANSITIONS[state.status].get(type(fact), state.status)
+    told = fact if isinstance(fact, CustomerUpserted) else state.customer
+    return replace(state, status=status, revision=fact.revision, customer=told, told_by=event.event_id)
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerView:
+    state: CustomerState
+    interested: int
+    """How many twins ask for it."""
+
+
+def view(ref: TwinRef, state: CustomerState, inbox: Registers, policy: Policy) -> CustomerView:
+    return CustomerView(state, len(inbox.values))
+
+
+def contributions(ref: TwinRef, seen: CustomerView) -> dict[TwinRef, Value]:
+    return {}
+
+
+def echo(seen: CustomerView) -> CustomerCard | None:
+    state = seen.state
+    if state.customer is None:
+        return None
+    return CustomerCard(state.revision, state.status == "active", state.customer.name)
+
+
+def postings(ref: TwinRef, seen: CustomerView) -> dict[PostingKey, Posting]:
+    return {}
+
+
+def findings(ref: TwinRef, seen: CustomerView) -> tuple[Finding, ...]:
+    if seen.state.customer is None and seen.interested:
+        return (Finding("unknown-customer", f"{seen.interested} orders wait for this customer"),)
+    return ()
+
+
+def document(ref: TwinRef, seen: CustomerView) -> dict[str, Any]:
+    told = seen.state.customer
+    return {"customer_id": ref.key, "revision": seen.state.revision, **(told.model_dump() if told else {})}
+
+
+def explain(ref: TwinRef, seen: CustomerView) -> tuple[str, ...]:
+    if seen.state.customer is None:
+        return ("Orders refer to this customer; its master data has not come.",)
+    return (f"Revision {seen.state.revision} counts ({seen.state.told_by}).",)
+
+
+RULES: Rules[CustomerState, Registers, CustomerView] = Rules(
+    initial=CustomerState(),
+    evolve=evolve,
+    inbox=Registers,
+    view=view,
+    status=lambda seen: seen.state.status,
+    contributions=contributions,
+    postings=postings,
+    findings=findings,
+    document=document,
+    explain=explain,
+    echo=echo,
+)

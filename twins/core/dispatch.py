@@ -1,0 +1,116 @@
+"""Which queued commands may go to the ERP now, which cancel each other out, and which must wait.
+
+Rules
+- One command of a posting key at a time, in the order in which they were committed.
+- A post that was never sent and the reversal that follows it are annulled together.
+- A post waits until every document that it requires is confirmed.
+- A goods issue is reversed only after the invoices that build on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from canonical.identity import PostingKey, TwinRef
+from canonical.postings import Action, Command, PostGoodsIssue
+from twins.core.ledger import Status
+
+Statuses = Mapping[tuple[PostingKey, int], Status]
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedCommand:
+    """A command that a twin has committed and the gateway has not finished."""
+
+    number: int
+    """Position in the queue, ascending in the order of commits."""
+    owner: TwinRef
+    command: Command
+    sent: bool
+    """It may have reached the ERP: look it up before telling it again."""
+    attempts: int = 0
+
+
+@dataclass(slots=True)
+class Dispatch:
+    send: list[QueuedCommand] = field(default_factory=list)
+    annul: list[tuple[QueuedCommand, QueuedCommand]] = field(default_factory=list)
+    """A post and its reversal."""
+    drop: list[QueuedCommand] = field(default_factory=list)
+    """Reversals of what the ERP never took."""
+    wait: list[tuple[QueuedCommand, str]] = field(default_factory=list)
+    """Commands, and the document that each waits for."""
+
+
+def reversed_first(command: Command) -> str | None:
+    """Prefix of the keys that must be reversed before this reversal; None: nothing must."""
+    if command.action is Action.REVERSE and isinstance(command.posting, PostGoodsIssue):
+        return f"invoice/{command.posting.shipment_id}/"
+    return None
+
+
+def decide(queue: Iterable[QueuedCommand], statuses: Statuses) -> Dispatch:
+    """Sort the queue into what can be done now.
+
+    *statuses* covers every key of the queue, every key they require, and those `reversed_first` names.
+    """
+    decided = Dispatch()
+    by_key: dict[PostingKey, list[QueuedCommand]] = {}
+    for one in queue:
+        by_key.setdefault(one.command.key, []).append(one)
+    in_erp = {key for (key, _), status in statuses.items() if status in _IN_ERP}
+    in_erp -= {key for key, waiting in by_key.items() if _never_sent(waiting)}
+    in_erp |= {key for key, waiting in by_key.items() if waiting[0].sent}
+    current = _current(statuses)
+    for waiting in by_key.values():
+        head = _annul(waiting, decided)
+        if head is not None:
+            _place(head, statuses, current, in_erp, decided)
+    return decided
+
+
+_IN_ERP = frozenset({Status.CONFIRMED, Status.REVERSING})
+
+
+def _current(statuses: Statuses) -> dict[PostingKey, Status]:
+    latest: dict[PostingKey, int] = {}
+    for key, version in statuses:
+        latest[key] = max(version, latest.get(key, 0))
+    return {key: statuses[key, version] for key, version in latest.items()}
+
+
+def _never_sent(waiting: list[QueuedCommand]) -> bool:
+    return waiting[0].command.action is Action.POST and not waiting[0].sent
+
+
+def _annul(waiting: list[QueuedCommand], decided: Dispatch) -> QueuedCommand | None:
+    """Cancel pairs at the front; the first command that remains, if any."""
+    while len(waiting) > 1 and _never_sent(waiting):
+        if waiting[1].command.action is not Action.REVERSE:
+            break
+        decided.annul.append((waiting[0], waiting[1]))
+        del waiting[:2]
+    return waiting[0] if waiting else None
+
+
+def _place(
+    head: QueuedCommand,
+    statuses: Statuses,
+    current: Mapping[PostingKey, Status],
+    in_erp: set[PostingKey],
+    decided: Dispatch,
+) -> None:
+    command = head.command
+    if command.action is Action.REVERSE:
+        if statuses.get((command.key, command.version)) in (Status.ANNULLED, Status.REVERSED):
+            decided.drop.append(head)
+            return
+        prefix = reversed_first(command)
+        blocking = sorted(key for key in in_erp if key.startswith(prefix)) if prefix else []
+    else:
+        blocking = [key for key in command.posting.requires if current.get(key) is not Status.CONFIRMED]
+    if blocking and not head.sent:
+        decided.wait.append((head, blocking[0]))
+    else:
+        decided.send.append(head)

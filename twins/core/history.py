@@ -1,0 +1,261 @@
+"""The set of events of one twin, in the one order that their content gives, and the fold over it.
+
+Sort key: ``(effective time, lifecycle rank, source, sequence, id)``. Within a source that numbers its events
+the numbers rule: the effective time is the running maximum of the times along the numbering. Nothing here
+knows when anything arrived.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Generic, NamedTuple, TypeVar
+
+from canonical.envelope import Event
+from canonical.facts.base import Retracted
+from canonical.identity import EventId
+from twins.core.rules import Waiting
+
+S = TypeVar("S")
+
+CHECKPOINT_EVERY = 32
+"""Events between two checkpoints: a late event replays at most this many, and those after it."""
+
+
+class SortKey(NamedTuple):
+    effective_time: datetime
+    rank: int
+    source: str
+    sequence: int
+    id: str
+
+
+class Arrival(StrEnum):
+    NEW = "new"
+    LATE = "late"
+    """New, and sorts before something already folded."""
+    DUPLICATE = "duplicate"
+    CONFLICT = "conflict"
+    """Known id, other content: the smaller digest counts, and the conflict is on record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    event: Event
+    waits_for: str
+
+
+@dataclass(frozen=True, slots=True)
+class Folded(Generic[S]):
+    """Where the fold stands: the state, and the events that nothing has enabled yet."""
+
+    state: S
+    held: tuple[Held, ...] = ()
+
+
+@dataclass(slots=True)
+class History(Generic[S]):
+    initial: S
+    evolve: Callable[[S, Event], S | Waiting]
+    checkpoint_every: int = CHECKPOINT_EVERY
+    _told: dict[EventId, Event] = field(default_factory=dict)
+    """The event that counts for each id, retracted ones included."""
+    _conflicts: dict[EventId, dict[bytes, Event]] = field(default_factory=dict)
+    """Every version of an id that was told in more than one, by digest."""
+    _retractions: dict[EventId, set[EventId]] = field(default_factory=dict)
+    """Retracted id → the retractions that name it."""
+    _numbered: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
+    """Source → (sequence, id) of its numbered events that stand, ascending."""
+    _keys: list[SortKey] = field(default_factory=list)
+    _key_of: dict[EventId, SortKey] = field(default_factory=dict)
+    _checkpoints: list[tuple[int, Folded[S]]] = field(default_factory=list)
+    _folded: Folded[S] | None = None
+    _position: int = 0
+    """How many of `_keys` are folded into `_folded`."""
+
+    def add(self, event: Event) -> Arrival:
+        """Take an event into the set; the fold is brought up to date by `folded`."""
+        event_id = event.event_id
+        known = self._told.get(event_id)
+        if known is None:
+            return self._take(event)
+        return self._compare(known, event)
+
+    def discard(self, event_id: EventId) -> None:
+        """Take an event out of the set, as if it had never been told."""
+        event = self._told.pop(event_id, None)
+        if event is None:
+            return
+        self._remove(event)
+        if isinstance(event.fact, Retracted):
+            self._unretract(event)
+
+    def folded(self) -> Folded[S]:
+        """State and held events of the whole set; replays only what follows the last change."""
+        folded, position = self._resume()
+        for index in range(position, len(self._keys)):
+            folded = self._step(folded, self._event(self._keys[index]))
+            if (index + 1) % self.checkpoint_every == 0:
+                self._checkpoints.append((index + 1, folded))
+        self._folded, self._position = folded, len(self._keys)
+        return folded
+
+    def events(self) -> Iterator[Event]:
+        """The events that stand, in sort order."""
+        return (self._event(key) for key in self._keys)
+
+    def all_events(self) -> Iterable[Event]:
+        """Every event that counts, retracted ones and retractions included, in no particular order."""
+        return self._told.values()
+
+    def conflicts(self) -> dict[EventId, int]:
+        """Ids told with different content, and in how many versions."""
+        return {event_id: len(versions) for event_id, versions in sorted(self._conflicts.items())}
+
+    def retracted(self) -> frozenset[EventId]:
+        return frozenset(event_id for event_id in self._retractions if event_id in self._told)
+
+    def __len__(self) -> int:
+        return len(self._told)
+
+    def _take(self, event: Event) -> Arrival:
+        self._told[event.event_id] = event
+        if isinstance(event.fact, Retracted):
+            return self._retract(event, event.fact)
+        if event.event_id in self._retractions:
+            return Arrival.NEW
+        return Arrival.LATE if self._insert(event) else Arrival.NEW
+
+    def _compare(self, known: Event, event: Event) -> Arrival:
+        if known == event:
+            return Arrival.DUPLICATE
+        told, counted = event.digest(), known.digest()
+        if told == counted:
+            return Arrival.DUPLICATE
+        versions = self._conflicts.setdefault(known.event_id, {counted: known})
+        if told in versions:
+            return Arrival.DUPLICATE
+        versions[told] = event
+        if told < counted:
+            self.discard(known.event_id)
+            self._take(event)
+        return Arrival.CONFLICT
+
+    def _retract(self, event: Event, fact: Retracted) -> Arrival:
+        target = EventId(f"{fact.source}#{fact.id}")
+        self._retractions.setdefault(target, set()).add(event.event_id)
+        known = self._told.get(target)
+        if known is None or isinstance(known.fact, Retracted):
+            return Arrival.NEW
+        self._remove(known)
+        return Arrival.LATE
+
+    def _unretract(self, event: Event) -> None:
+        assert isinstance(event.fact, Retracted)
+        target = EventId(f"{event.fact.source}#{event.fact.id}")
+        by = self._retractions[target]
+        by.discard(event.event_id)
+        if not by:
+            del self._retractions[target]
+            known = self._told.get(target)
+            if known is not None and not isinstance(known.fact, Retracted):
+                self._insert(known)
+
+    def _insert(self, event: Event) -> bool:
+        """Place an event, and move those that its time pushes later. True if it is late."""
+        if event.sequence is None:
+            return self._place(event, event.time)
+        numbered = self._numbered.setdefault(event.source, [])
+        insort(numbered, (event.sequence, event.id))
+        return self._renumber(event.source, event.sequence, event.id)
+
+    def _remove(self, event: Event) -> None:
+        self._displace(event.event_id)
+        if event.sequence is None:
+            return
+        numbered = self._numbered[event.source]
+        at = bisect_left(numbered, (event.sequence, event.id))
+        if at < len(numbered) and numbered[at] == (event.sequence, event.id):
+            del numbered[at]
+            self._renumber(event.source, event.sequence, event.id)
+
+    def _renumber(self, source: str, sequence: int, event_id: str) -> bool:
+        """Give the source's events from *sequence* on their effective times. True if any is late."""
+        numbered = self._numbered[source]
+        first = bisect_left(numbered, (sequence, event_id))
+        late = False
+        latest = self._key_of[EventId(f"{source}#{numbered[first - 1][1]}")].effective_time if first else None
+        for _, later_id in numbered[first:]:
+            key_id = EventId(f"{source}#{later_id}")
+            event = self._told[key_id]
+            effective = event.time if latest is None else max(latest, event.time)
+            placed = self._key_of.get(key_id)
+            if placed is None or placed.effective_time != effective:
+                self._displace(key_id)
+                late |= self._place(event, effective)
+            latest = effective
+        return late
+
+    def _place(self, event: Event, effective: datetime) -> bool:
+        sequence = -1 if event.sequence is None else event.sequence
+        key = SortKey(effective, event.rank, event.source, sequence, event.id)
+        self._key_of[event.event_id] = key
+        if not self._keys or self._keys[-1] < key:
+            self._keys.append(key)
+            return False
+        at = bisect_left(self._keys, key)
+        self._keys.insert(at, key)
+        return self._changed_at(at)
+
+    def _displace(self, event_id: EventId) -> None:
+        key = self._key_of.pop(event_id, None)
+        if key is not None:
+            at = bisect_left(self._keys, key)
+            del self._keys[at]
+            self._changed_at(at)
+
+    def _changed_at(self, position: int) -> bool:
+        """Forget what was folded past *position*. True if something was."""
+        while self._checkpoints and self._checkpoints[-1][0] > position:
+            self._checkpoints.pop()
+        if position < self._position:
+            self._folded = None
+            return True
+        return False
+
+    def _resume(self) -> tuple[Folded[S], int]:
+        if self._folded is not None:
+            return self._folded, self._position
+        if self._checkpoints:
+            position, folded = self._checkpoints[-1]
+            return folded, position
+        return Folded(self.initial), 0
+
+    def _step(self, folded: Folded[S], event: Event) -> Folded[S]:
+        after = self.evolve(folded.state, event)
+        if isinstance(after, Waiting):
+            return Folded(folded.state, (*folded.held, Held(event, after.what)))
+        if not folded.held:
+            return Folded(after)
+        return self._retry(after, folded.held)
+
+    def _retry(self, state: S, held: tuple[Held, ...]) -> Folded[S]:
+        """Let held events in, in sort order, until none of them is enabled."""
+        moved = True
+        while moved:
+            moved = False
+            still: list[Held] = []
+            for one in held:
+                after = self.evolve(state, one.event)
+                if isinstance(after, Waiting):
+                    still.append(Held(one.event, after.what))
+                else:
+                    state, moved = after, True
+            held = tuple(still)
+        return Folded(state, held)
+
+    def _event(self, key: SortKey) -> Event:
+        return self._told[EventId(f"{key.source}#{key.id}")]

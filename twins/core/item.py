@@ -1,0 +1,112 @@
+"""An item: master data, and the cost that held at each moment.
+
+Rules
+- The highest revision gives the attributes, whenever it arrives.
+- A cost holds from the moment its revision says; later revisions overrule it from their own moment on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from canonical.envelope import Event
+from canonical.facts.base import Fact
+from canonical.facts.reference import ItemDeactivated, ItemUpserted
+from canonical.identity import EventId, PostingKey, TwinRef
+from canonical.postings import Posting
+from twins.core.contributions import Cost, ItemCard, Value
+from twins.core.rules import Finding, Policy, Registers, Rules
+
+TRANSITIONS: Mapping[str, Mapping[type[Fact], str]] = {
+    "provisional": {ItemUpserted: "active", ItemDeactivated: "inactive"},
+    "active": {ItemUpserted: "active", ItemDeactivated: "inactive"},
+    "inactive": {ItemUpserted: "active"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ItemState:
+    status: str = "provisional"
+    revision: int = -1
+    item: ItemUpserted | None = None
+    told_by: EventId | None = None
+    costs: tuple[Cost, ...] = ()
+
+
+def evolve(state: ItemState, event: Event) -> ItemState:
+    fact = event.fact
+    if isinstance(fact, ItemUpserted):
+        cost = Cost(event.time, fact.revision, fact.unit_cost, fact.currency)
+        state = replace(state, costs=_with(state.costs, cost))
+    if not isinstance(fact, ItemUpserted | ItemDeactivated) or fact.revision <= state.revision:
+        return state
+    status = TRANSITIONS[state.status].get(type(fact), state.status)
+    told = fact if isinstance(fact, ItemUpserted) else state.item
+    return replace(state, status=status, revision=fact.revision, item=told, told_by=event.event_id)
+
+
+def _with(costs: tuple[Cost, ...], cost: Cost) -> tuple[Cost, ...]:
+    """Costs by moment; one that repeats what is in force anyway adds nothing."""
+    if costs and costs[-1].revision <= cost.revision and costs[-1][2:] == cost[2:]:
+        return costs
+    return (*costs, cost)
+
+
+@dataclass(frozen=True, slots=True)
+class ItemView:
+    state: ItemState
+    interested: int
+    """How many twins ask for it."""
+
+
+def view(ref: TwinRef, state: ItemState, inbox: Registers, policy: Policy) -> ItemView:
+    return ItemView(state, len(inbox.values))
+
+
+def contributions(ref: TwinRef, seen: ItemView) -> dict[TwinRef, Value]:
+    return {}
+
+
+def echo(seen: ItemView) -> ItemCard | None:
+    state = seen.state
+    if state.item is None:
+        return None
+    return ItemCard(state.revision, state.status == "active", state.item.title, state.costs)
+
+
+def postings(ref: TwinRef, seen: ItemView) -> dict[PostingKey, Posting]:
+    return {}
+
+
+def findings(ref: TwinRef, seen: ItemView) -> tuple[Finding, ...]:
+    if seen.state.item is None and seen.interested:
+        return (Finding("unknown-item", f"{seen.interested} twins wait for this item's master data"),)
+    return ()
+
+
+def document(ref: TwinRef, seen: ItemView) -> dict[str, Any]:
+    told = seen.state.item
+    return {"sku": ref.key, "revision": seen.state.revision, **(told.model_dump() if told else {})}
+
+
+def explain(ref: TwinRef, seen: ItemView) -> tuple[str, ...]:
+    if seen.state.item is None:
+        return ("Others refer to this item; its master data has not come.",)
+    return (f"Revision {seen.state.revision} counts ({seen.state.told_by}).",)
+
+
+RULES: Rules[ItemState, Registers, ItemView] = Rules(
+    initial=ItemState(),
+    evolve=evolve,
+    inbox=Registers,
+    view=view,
+    status=lambda seen: seen.state.status,
+    contributions=contributions,
+    postings=postings,
+    findings=findings,
+    document=document,
+    explain=explain,
+    echo=echo,
+)

@@ -1,0 +1,150 @@
+"""What was told to the ERP, and what must be told so that its net equals what is desired.
+
+Level-triggered: `plan` compares, and never asks how the difference came about. The ledger has one record a
+version of a posting key. A command that was never sent is annulled by the gateway, together with the
+reversal that follows it: only the gateway knows what it has sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from canonical.facts.base import Fact
+from canonical.facts.erp import PostingAnnulled, PostingConfirmed, PostingRejected
+from canonical.identity import PostingKey
+from canonical.postings import Action, Command, Posting
+
+
+class Status(StrEnum):
+    QUEUED = "queued"
+    CONFIRMED = "confirmed"
+    REJECTED = "rejected"
+    REVERSING = "reversing"
+    REVERSED = "reversed"
+    ANNULLED = "annulled"
+
+
+TRANSITIONS: Mapping[Status, Mapping[str, Status]] = {
+    Status.QUEUED: {
+        "post confirmed": Status.CONFIRMED,
+        "post rejected": Status.REJECTED,
+        "not desired": Status.REVERSING,
+    },
+    Status.CONFIRMED: {"not desired": Status.REVERSING},
+    Status.REJECTED: {"not desired": Status.ANNULLED, "post confirmed": Status.CONFIRMED},
+    Status.REVERSING: {
+        "post confirmed": Status.REVERSING,
+        "post rejected": Status.ANNULLED,
+        "reverse confirmed": Status.REVERSED,
+        "reverse rejected": Status.REVERSING,
+        "annulled": Status.ANNULLED,
+    },
+    Status.REVERSED: {},
+    Status.ANNULLED: {},
+}
+_LIVE = frozenset({Status.QUEUED, Status.CONFIRMED})
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One version of a posting key."""
+
+    posting: Posting
+    version: int
+    status: Status
+    document: str | None = None
+    reversal: str | None = None
+    """Document number of the reversal."""
+    reason: str | None = None
+    """Why the ERP refused, the post or its reversal."""
+
+    @property
+    def key(self) -> PostingKey:
+        return self.posting.key
+
+
+@dataclass(slots=True)
+class Ledger:
+    """All versions of a twin's posting keys; each key's last version is its current one."""
+
+    records: dict[PostingKey, tuple[Record, ...]] = field(default_factory=dict)
+
+    def current(self, key: PostingKey) -> Record | None:
+        versions = self.records.get(key)
+        return versions[-1] if versions else None
+
+    def live(self) -> dict[PostingKey, Posting]:
+        """What the ERP holds, or will once it has answered."""
+        return {
+            key: versions[-1].posting
+            for key, versions in self.records.items()
+            if versions[-1].status in _LIVE
+        }
+
+    def put(self, record: Record) -> None:
+        versions = self.records.get(record.key, ())
+        if versions and versions[-1].version == record.version:
+            versions = versions[:-1]
+        elif any(known.version == record.version for known in versions):
+            self.records[record.key] = tuple(
+                record if known.version == record.version else known for known in versions
+            )
+            return
+        self.records[record.key] = (*versions, record)
+
+    def find(self, key: PostingKey, version: int) -> Record | None:
+        return next((one for one in self.records.get(key, ()) if one.version == version), None)
+
+    def __iter__(self) -> Iterator[Record]:
+        return (record for versions in self.records.values() for record in versions)
+
+
+def plan(desired: Mapping[PostingKey, Posting], ledger: Ledger) -> tuple[list[Command], list[Record]]:
+    """List the commands that make the ledger's net equal *desired*, and the records that change.
+
+    Shape: at most one reversal and one post a key; reversals first, then posts, each group by key.
+    Raises: nothing; a key unknown to the ledger is simply new.
+    """
+    reversals: list[Command] = []
+    posts: list[Command] = []
+    records: list[Record] = []
+    for key in sorted(desired.keys() | ledger.records.keys()):
+        want, have = desired.get(key), ledger.current(key)
+        if have is not None and have.status is Status.REJECTED:
+            if want is None:
+                records.append(replace(have, status=TRANSITIONS[have.status]["not desired"]))
+            if want is None or want == have.posting:
+                continue
+        elif have is not None and have.status in _LIVE:
+            if want == have.posting:
+                continue
+            reversals.append(Command(Action.REVERSE, have.version, have.posting))
+            records.append(replace(have, status=TRANSITIONS[have.status]["not desired"], reason=None))
+        if want is not None:
+            version = have.version + 1 if have is not None else 1
+            posts.append(Command(Action.POST, version, want))
+            records.append(Record(want, version, Status.QUEUED))
+    return reversals + posts, records
+
+
+def answered(record: Record, reply: Fact) -> Record:
+    """Apply an ERP's reply to the version it names. One repeated, or too late to matter, changes nothing."""
+    match reply:
+        case PostingConfirmed(action="post"):
+            document = record.document or reply.document
+            return _moved(record, "post confirmed", document=document, reason=None)
+        case PostingConfirmed():
+            return _moved(record, "reverse confirmed", reversal=reply.document, reason=None)
+        case PostingRejected(action=action):
+            return _moved(record, f"{action} rejected", reason=reply.reason)
+        case PostingAnnulled():
+            return _moved(record, "annulled")
+        case _:
+            return record
+
+
+def _moved(record: Record, what: str, **changes: str | None) -> Record:
+    status = TRANSITIONS[record.status].get(what)
+    return record if status is None else replace(record, status=status, **changes)  # type: ignore[arg-type]

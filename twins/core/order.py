@@ -1,0 +1,1141 @@
+"""An order: what was asked for, and what has become of it line by line.
+
+Rules
+- The header status is derived from line quantities; it is never stored.
+- Of several tellings of the placing, the first in sort order counts; the highest revision of the lines wins.
+- Goods win: what shipped can be neither cancelled nor amended away. What ships beyond the tolerance is an
+  exception, and nothing is posted for it.
+- An invoice follows its shipment's goods issue. Line amounts, tax and freight are divided over shipments by
+  running totals in order of dispatch, so that the parts sum to the whole.
+- A credit note follows an inspection that accepted goods, at the invoiced amounts and the original cost.
+  A refund moves money only.
+- Unknown customers and items hold the order until their master data comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from itertools import chain
+from typing import Any
+
+from canonical.envelope import Event
+from canonical.facts.base import Fact
+from canonical.facts.order import (
+    CancelledLine,
+    InspectedLine,
+    OrderAllocated,
+    OrderAmended,
+    OrderCancelAccepted,
+    OrderCancelled,
+    OrderCancelRejected,
+    OrderCancelRequested,
+    OrderHeld,
+    OrderHoldReleased,
+    OrderLine,
+    OrderPlaced,
+    OrderReleased,
+    OrderValidated,
+    PaymentAuthorized,
+    PaymentCaptured,
+    RefundIssued,
+    ReturnApproved,
+    ReturnClosed,
+    ReturnDeclined,
+    ReturnInspected,
+    ReturnReceived,
+    ReturnRequested,
+)
+from canonical.identity import EventId, Kind, PostingKey, TwinRef, customer, item, return_, stock
+from canonical.money import ZERO, rounded, share
+from canonical.postings import (
+    InvoiceLine,
+    PostCreditNote,
+    Posting,
+    PostInvoice,
+    PostPayment,
+    PostRefund,
+    PostReturnReceipt,
+    ReserveStock,
+    ReturnedGoods,
+)
+from twins.core.contributions import (
+    Acceptance,
+    AcceptedLine,
+    Binding,
+    CustomerCard,
+    Interest,
+    ItemCard,
+    Moved,
+    Reservations,
+    ReservedLine,
+    ShipmentProgress,
+    Shortage,
+    Value,
+)
+from twins.core.rules import Finding, Policy, Registers, Rules, Waiting
+
+# --- state -----------------------------------------------------------------------------------------------
+
+
+class Phase(StrEnum):
+    PROVISIONAL = "provisional"
+    PLACED = "placed"
+    VALIDATED = "validated"
+    HELD = "held"
+
+
+class CancelStatus(StrEnum):
+    REQUESTED = "requested"
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+
+
+class ReturnStatus(StrEnum):
+    REQUESTED = "requested"
+    APPROVED = "approved"
+    DECLINED = "declined"
+    RECEIVED = "received"
+    INSPECTED = "inspected"
+    CLOSED = "closed"
+
+
+TRANSITIONS: Mapping[Phase, Mapping[type[Fact], Phase]] = {
+    Phase.PROVISIONAL: {OrderPlaced: Phase.PLACED},
+    Phase.PLACED: {OrderValidated: Phase.VALIDATED, OrderHeld: Phase.HELD},
+    Phase.VALIDATED: {OrderHeld: Phase.HELD},
+    Phase.HELD: {OrderHoldReleased: Phase.PLACED},
+}
+"""Phases of the header; facts not named leave the phase as it is, but nothing enters a provisional order."""
+
+CANCEL_TRANSITIONS: Mapping[CancelStatus, Mapping[type[Fact], CancelStatus]] = {
+    CancelStatus.REQUESTED: {
+        OrderCancelAccepted: CancelStatus.ACCEPTED,
+        OrderCancelRejected: CancelStatus.REJECTED,
+    },
+    CancelStatus.ACCEPTED: {},
+    CancelStatus.REJECTED: {},
+}
+
+RETURN_TRANSITIONS: Mapping[ReturnStatus, Mapping[type[Fact], ReturnStatus]] = {
+    ReturnStatus.REQUESTED: {
+        ReturnApproved: ReturnStatus.APPROVED,
+        ReturnDeclined: ReturnStatus.DECLINED,
+        ReturnReceived: ReturnStatus.RECEIVED,
+    },
+    ReturnStatus.APPROVED: {ReturnReceived: ReturnStatus.RECEIVED},
+    ReturnStatus.DECLINED: {},
+    ReturnStatus.RECEIVED: {
+        ReturnApproved: ReturnStatus.RECEIVED,
+        ReturnReceived: ReturnStatus.RECEIVED,
+        ReturnInspected: ReturnStatus.INSPECTED,
+        ReturnClosed: ReturnStatus.CLOSED,
+    },
+    ReturnStatus.INSPECTED: {
+        ReturnApproved: ReturnStatus.INSPECTED,
+        ReturnReceived: ReturnStatus.RECEIVED,
+        ReturnInspected: ReturnStatus.INSPECTED,
+        ReturnClosed: ReturnStatus.CLOSED,
+    },
+    ReturnStatus.CLOSED: {
+        ReturnApproved: ReturnStatus.CLOSED,
+        ReturnReceived: ReturnStatus.CLOSED,
+        ReturnInspected: ReturnStatus.CLOSED,
+    },
+}
+"""Closed is final, yet goods that another clock dates after the closing still count."""
+
+
+@dataclass(frozen=True, slots=True)
+class Allocation:
+    quantity: Decimal
+    at: datetime
+    event: EventId
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """*lines* None: everything that has not shipped."""
+
+    status: CancelStatus
+    lines: tuple[CancelledLine, ...] | None
+    at: datetime
+    event: EventId
+
+
+@dataclass(frozen=True, slots=True)
+class Money:
+    """An amount that moved, under the provider's own id."""
+
+    amount: Decimal
+    currency: str
+    at: datetime
+    witnesses: tuple[EventId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    line: InspectedLine
+    at: datetime
+    event: EventId
+
+
+@dataclass(frozen=True, slots=True)
+class Return:
+    status: ReturnStatus
+    requested: Mapping[str, Decimal]
+    received: Mapping[str, Decimal]
+    inspected: Mapping[str, tuple[Inspected, ...]]
+    """By inspection: a repeated telling of the same inspection counts once."""
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class OrderState:
+    phase: Phase = Phase.PROVISIONAL
+    placed: OrderPlaced | None = None
+    placed_at: datetime | None = None
+    placed_by: tuple[EventId, ...] = ()
+    revision: int = -1
+    amended: OrderAmended | None = None
+    amended_by: EventId | None = None
+    amended_at: datetime | None = None
+    validated_by: EventId | None = None
+    holds: Mapping[str, tuple[str, EventId]] = field(default_factory=dict)
+    """Hold → its reason, and the event that said so."""
+    allocations: Mapping[tuple[str, str], Allocation] = field(default_factory=dict)
+    """(line, location) → what the OMS allocated there, last word first."""
+    released: Mapping[tuple[str, str], Decimal] = field(default_factory=dict)
+    """(release, line) → quantity."""
+    cancels: Mapping[str, Cancel] = field(default_factory=dict)
+    authorized: Mapping[str, Money] = field(default_factory=dict)
+    captured: Mapping[str, Money] = field(default_factory=dict)
+    refunded: Mapping[str, Money] = field(default_factory=dict)
+    returns: Mapping[str, Return] = field(default_factory=dict)
+    disagreements: tuple[tuple[str, EventId], ...] = ()
+    """Facts told twice, with different content, by different events."""
+
+
+# --- evolve ----------------------------------------------------------------------------------------------
+
+
+def evolve(state: OrderState, event: Event) -> OrderState | Waiting:
+    fact = event.fact
+    if state.phase is Phase.PROVISIONAL and not isinstance(fact, OrderPlaced):
+        return Waiting("the order to be placed")
+    apply = _EVOLVE.get(type(fact))
+    return state if apply is None else apply(state, event, fact)
+
+
+def _placed(state: OrderState, event: Event, fact: OrderPlaced) -> OrderState:
+    if state.placed is not None:
+        return replace(state, placed_by=(*state.placed_by, event.event_id))
+    return replace(state, phase=Phase.PLACED, placed=fact, placed_at=event.time, placed_by=(event.event_id,))
+
+
+def _amended(state: OrderState, event: Event, fact: OrderAmended) -> OrderState:
+    if fact.revision <= state.revision:
+        return state
+    return replace(
+        state, revision=fact.revision, amended=fact, amended_by=event.event_id, amended_at=event.time
+    )
+
+
+def _validated(state: OrderState, event: Event, fact: OrderValidated) -> OrderState:
+    phase = TRANSITIONS[state.phase].get(OrderValidated, state.phase)
+    return replace(state, phase=phase, validated_by=event.event_id)
+
+
+def _held(state: OrderState, event: Event, fact: OrderHeld) -> OrderState:
+    holds = {**state.holds, fact.hold_id: (fact.reason, event.event_id)}
+    return replace(state, phase=Phase.HELD, holds=holds)
+
+
+def _hold_released(state: OrderState, event: Event, fact: OrderHoldReleased) -> OrderState | Waiting:
+    if fact.hold_id not in state.holds:
+        return Waiting(f"hold {fact.hold_id}")
+    holds = {hold: why for hold, why in state.holds.items() if hold != fact.hold_id}
+    freed = Phase.VALIDATED if state.validated_by else TRANSITIONS[Phase.HELD][OrderHoldReleased]
+    return replace(state, phase=Phase.HELD if holds else freed, holds=holds)
+
+
+def _allocated(state: OrderState, event: Event, fact: OrderAllocated) -> OrderState | Waiting:
+    if fact.line_id not in _lines(state):
+        return Waiting(f"line {fact.line_id}")
+    pair = (fact.line_id, fact.location)
+    allocation = Allocation(fact.quantity, event.time, event.event_id)
+    return replace(state, allocations={**state.allocations, pair: allocation})
+
+
+def _released(state: OrderState, event: Event, fact: OrderReleased) -> OrderState:
+    told = {(fact.release_id, line.line_id): line.quantity for line in fact.lines}
+    return replace(state, released={**state.released, **told})
+
+
+def _cancel_requested(state: OrderState, event: Event, fact: OrderCancelRequested) -> OrderState:
+    if fact.request_id in state.cancels:
+        return state
+    cancel = Cancel(CancelStatus.REQUESTED, fact.lines, event.time, event.event_id)
+    return replace(state, cancels={**state.cancels, fact.request_id: cancel})
+
+
+def _cancel_answered(
+    state: OrderState, event: Event, fact: OrderCancelAccepted | OrderCancelRejected
+) -> OrderState | Waiting:
+    cancel = state.cancels.get(fact.request_id)
+    if cancel is None:
+        return Waiting(f"cancel request {fact.request_id}")
+    status = CANCEL_TRANSITIONS[cancel.status].get(type(fact))
+    if status is None:
+        return state
+    answered = replace(cancel, status=status, at=event.time, event=event.event_id)
+    return replace(state, cancels={**state.cancels, fact.request_id: answered})
+
+
+def _cancelled(state: OrderState, event: Event, fact: OrderCancelled) -> OrderState:
+    if fact.cancel_id in state.cancels:
+        return state
+    cancel = Cancel(CancelStatus.ACCEPTED, fact.lines, event.time, event.event_id)
+    return replace(state, cancels={**state.cancels, fact.cancel_id: cancel})
+
+
+def _authorized(state: OrderState, event: Event, fact: PaymentAuthorized) -> OrderState:
+    money, disagreement = _moved(state.authorized.get(fact.payment_id), event, fact)
+    return replace(
+        state,
+        authorized={**state.authorized, fact.payment_id: money},
+        disagreements=state.disagreements + disagreement,
+    )
+
+
+def _captured(state: OrderState, event: Event, fact: PaymentCaptured) -> OrderState:
+    money, disagreement = _moved(state.captured.get(fact.payment_id), event, fact)
+    return replace(
+        state,
+        captured={**state.captured, fact.payment_id: money},
+        disagreements=state.disagreements + disagreement,
+    )
+
+
+def _refunded(state: OrderState, event: Event, fact: RefundIssued) -> OrderState:
+    money, disagreement = _moved(state.refunded.get(fact.refund_id), event, fact)
+    return replace(
+        state,
+        refunded={**state.refunded, fact.refund_id: money},
+        disagreements=state.disagreements + disagreement,
+    )
+
+
+def _moved(
+    known: Money | None, event: Event, fact: PaymentAuthorized | PaymentCaptured | RefundIssued
+) -> tuple[Money, tuple[tuple[str, EventId], ...]]:
+    """The same provider id is the same money, however many sources tell of it."""
+    if known is None:
+        return Money(fact.amount, fact.currency, event.time, (event.event_id,)), ()
+    seen = replace(known, witnesses=(*known.witnesses, event.event_id))
+    if (known.amount, known.currency) == (fact.amount, fact.currency):
+        return seen, ()
+    return seen, ((f"{fact.TYPE} says {fact.amount} {fact.currency}, not {known.amount}", event.event_id),)
+
+
+def _return_requested(state: OrderState, event: Event, fact: ReturnRequested) -> OrderState:
+    if fact.return_id in state.returns:
+        return state
+    asked = {line.line_id: line.quantity for line in fact.lines}
+    opened = Return(ReturnStatus.REQUESTED, asked, {}, {}, event.time)
+    return replace(state, returns={**state.returns, fact.return_id: opened})
+
+
+def _return_moved(
+    state: OrderState,
+    event: Event,
+    fact: ReturnApproved | ReturnDeclined | ReturnReceived | ReturnInspected | ReturnClosed,
+) -> OrderState | Waiting:
+    known = state.returns.get(fact.return_id)
+    if known is None:
+        return Waiting(f"return {fact.return_id} to be requested")
+    status = RETURN_TRANSITIONS[known.status].get(type(fact))
+    if status is None:
+        if known.status.value == fact.TYPE.split(".")[-2].removeprefix("return-"):
+            return state
+        return Waiting(f"return {fact.return_id} to leave {known.status}")
+    moved = replace(known, status=status)
+    if isinstance(fact, ReturnReceived):
+        received = dict(known.received)
+        for line in fact.lines:
+            received[line.line_id] = received.get(line.line_id, ZERO) + line.quantity
+        moved = replace(moved, received=received)
+    elif isinstance(fact, ReturnInspected):
+        if fact.inspection_id in known.inspected:
+            return state
+        lines = tuple(Inspected(line, event.time, event.event_id) for line in fact.lines)
+        moved = replace(moved, inspected={**known.inspected, fact.inspection_id: lines})
+    return replace(state, returns={**state.returns, fact.return_id: moved})
+
+
+_EVOLVE: Mapping[type[Fact], Callable[[OrderState, Event, Any], OrderState | Waiting]] = {
+    OrderPlaced: _placed,
+    OrderAmended: _amended,
+    OrderValidated: _validated,
+    OrderHeld: _held,
+    OrderHoldReleased: _hold_released,
+    OrderAllocated: _allocated,
+    OrderReleased: _released,
+    OrderCancelRequested: _cancel_requested,
+    OrderCancelAccepted: _cancel_answered,
+    OrderCancelRejected: _cancel_answered,
+    OrderCancelled: _cancelled,
+    PaymentAuthorized: _authorized,
+    PaymentCaptured: _captured,
+    RefundIssued: _refunded,
+    ReturnRequested: _return_requested,
+    ReturnApproved: _return_moved,
+    ReturnDeclined: _return_moved,
+    ReturnReceived: _return_moved,
+    ReturnInspected: _return_moved,
+    ReturnClosed: _return_moved,
+}
+
+
+def _lines(state: OrderState) -> dict[str, OrderLine]:
+    told = state.amended or state.placed
+    return {} if told is None else {line.line_id: line for line in told.lines}
+
+
+# --- view ------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class LineView:
+    """Quantities of one line, in its unit. *shipped* includes substitutes and stops at the tolerance."""
+
+    line: OrderLine
+    ordered: Decimal
+    cancelled: Decimal = ZERO
+    allocated: Decimal = ZERO
+    released: Decimal = ZERO
+    picked: Decimal = ZERO
+    shipped: Decimal = ZERO
+    excess: Decimal = ZERO
+    delivered: Decimal = ZERO
+    invoiced: Decimal = ZERO
+    returned: Decimal = ZERO
+    accepted: Decimal = ZERO
+    credited: Decimal = ZERO
+    backordered: Decimal = ZERO
+    substituted: dict[str, Decimal] = field(default_factory=dict)
+    """Substitute SKU → quantity of it that shipped in place of the ordered one."""
+    shipped_cost: Decimal | None = ZERO
+
+    @property
+    def open(self) -> Decimal:
+        return max(ZERO, self.ordered - self.cancelled - self.shipped)
+
+    @property
+    def net_total(self) -> Decimal:
+        return self.line.quantity * self.line.unit_price - self.line.discount
+
+
+@dataclass(slots=True)
+class ShippedPart:
+    """What one shipment took of one line."""
+
+    line_id: str
+    sku: str
+    before: Decimal
+    accepted: Decimal
+    excess: Decimal
+    cost: Decimal | None
+
+
+@dataclass(slots=True)
+class ShipmentPart:
+    shipment: TwinRef
+    progress: ShipmentProgress
+    parts: list[ShippedPart]
+
+
+@dataclass(slots=True)
+class ReturnPart:
+    """Goods of one line that one return brought back and inspection accepted."""
+
+    return_id: str
+    line_id: str
+    before: Decimal
+    quantity: Decimal
+    goods: dict[tuple[str, str], Decimal]
+    """(location, disposition) → quantity."""
+    at: datetime
+    causes: tuple[EventId, ...]
+
+
+@dataclass(slots=True)
+class OrderView:
+    state: OrderState
+    currency: str
+    company: str
+    lines: dict[str, LineView]
+    shipments: list[ShipmentPart]
+    """Dispatched ones, in order of dispatch."""
+    known_shipments: list[TwinRef]
+    returns: list[ReturnPart]
+    reservations: dict[tuple[str, str], Decimal]
+    """(line, location) → open allocated quantity."""
+    taken: dict[tuple[str, str], Decimal]
+    """(line, location) → allocated quantity that shipped from there."""
+    missing: tuple[str, ...]
+    """Master data that is not known yet."""
+    findings: list[Finding]
+
+
+def view(ref: TwinRef, state: OrderState, inbox: Registers, policy: Policy) -> OrderView:
+    placed = state.placed
+    seen = OrderView(
+        state,
+        placed.currency if placed else "XXX",
+        placed.company if placed else "main",
+        {line_id: LineView(line, ordered) for line_id, (line, ordered) in _wanted(state).items()},
+        [],
+        [],
+        [],
+        {},
+        {},
+        (),
+        [],
+    )
+    if placed is None:
+        seen.known_shipments = [source for source in inbox.values if source.kind is Kind.SHIPMENT]
+        return seen
+    seen.missing = _missing(state, seen.lines, inbox) if policy.require_master_data else ()
+    _ship(seen, inbox.of(ShipmentProgress), policy)
+    _cancel(seen)
+    _allocate(seen, inbox)
+    _bring_back(seen)
+    _money_findings(seen)
+    return seen
+
+
+def _wanted(state: OrderState) -> dict[str, tuple[OrderLine, Decimal]]:
+    """Lines and how much of each is asked for now; a line that was amended away stays, with none."""
+    if state.placed is None:
+        return {}
+    wanted = {line.line_id: (line, ZERO) for line in state.placed.lines}
+    return wanted | {line_id: (line, line.quantity) for line_id, line in _lines(state).items()}
+
+
+def _missing(state: OrderState, lines: Mapping[str, LineView], inbox: Registers) -> tuple[str, ...]:
+    assert state.placed is not None
+    skus = sorted({view.line.sku for view in lines.values()})
+    unknown = [f"item {sku}" for sku in skus if not isinstance(inbox.values.get(item(sku)), ItemCard)]
+    buyer = state.placed.customer_id
+    if buyer is not None and not isinstance(inbox.values.get(customer(buyer)), CustomerCard):
+        unknown.append(f"customer {buyer}")
+    return tuple(unknown)
+
+
+def _ship(seen: OrderView, progress: list[tuple[TwinRef, ShipmentProgress]], policy: Policy) -> None:
+    """Count shipments in order of dispatch; each may take what is left of the tolerance."""
+    seen.known_shipments = [ref for ref, _ in progress]
+    for _, word in progress:
+        for pick in word.picks:
+            if pick.line_id in seen.lines:
+                seen.lines[pick.line_id].picked += pick.picked
+    gone = [(word.dispatched_at, ref, word) for ref, word in progress if word.dispatched_at is not None]
+    for _, ref, word in sorted(gone, key=lambda one: one[:2]):
+        seen.shipments.append(ShipmentPart(ref, word, list(_parts(seen, ref, word, policy))))
+
+
+def _parts(seen: OrderView, ref: TwinRef, word: ShipmentProgress, policy: Policy) -> list[ShippedPart]:
+    found: list[ShippedPart] = []
+    for shipped in sorted(word.shipped, key=lambda one: (one.line_id, one.sku)):
+        line = seen.lines.get(shipped.line_id)
+        if line is None:
+            found.append(ShippedPart(shipped.line_id, shipped.sku, ZERO, ZERO, shipped.quantity, None))
+            text = f"{ref} ships line {shipped.line_id}, which the order does not have"
+            seen.findings.append(Finding("unknown-line", text, word.causes))
+            continue
+        covered = _covered(seen.state, line, word)
+        most = covered + covered * policy.over_ship_tolerance
+        accepted = max(ZERO, min(shipped.quantity, most - line.shipped))
+        excess = shipped.quantity - accepted
+        cost = None
+        if shipped.unit_cost is not None:
+            cost = rounded(shipped.unit_cost * accepted, seen.currency)
+        found.append(ShippedPart(shipped.line_id, shipped.sku, line.shipped, accepted, excess, cost))
+        _count(line, shipped.sku, accepted, excess, cost, word)
+        line.ordered = max(line.ordered, min(line.shipped, covered))
+        if excess:
+            text = f"{ref} ships {excess} of line {shipped.line_id} beyond the order and its tolerance"
+            seen.findings.append(Finding("over-shipped", text, word.causes))
+    return found
+
+
+def _covered(state: OrderState, line: LineView, word: ShipmentProgress) -> Decimal:
+    """What the order asked for when the goods left: a later amendment cannot unship them."""
+    assert state.placed is not None
+    assert word.dispatched_at is not None
+    if state.amended_at is None or state.amended_at <= word.dispatched_at:
+        return line.ordered
+    line_id = line.line.line_id
+    first = next((one.quantity for one in state.placed.lines if one.line_id == line_id), ZERO)
+    return max(first, line.ordered)
+
+
+def _count(
+    line: LineView, sku: str, accepted: Decimal, excess: Decimal, cost: Decimal | None, word: ShipmentProgress
+) -> None:
+    line.shipped += accepted
+    line.excess += excess
+    line.shipped_cost = None if line.shipped_cost is None or cost is None else line.shipped_cost + cost
+    if sku != line.line.sku:
+        line.substituted[sku] = line.substituted.get(sku, ZERO) + accepted
+    if word.delivered_at is not None and not word.returned_to_sender:
+        line.delivered += accepted
+    if word.goods_issue_digest is not None:
+        line.invoiced += accepted
+
+
+def _cancel(seen: OrderView) -> None:
+    """Apply accepted cancels; what has shipped stays shipped, and asks for a return instead."""
+    asked: dict[str, Decimal] = {}
+    whole = False
+    for cancel in seen.state.cancels.values():
+        if cancel.status is not CancelStatus.ACCEPTED:
+            continue
+        whole |= cancel.lines is None
+        for part in cancel.lines or ():
+            asked[part.line_id] = asked.get(part.line_id, ZERO) + part.quantity
+    for line_id, line in seen.lines.items():
+        left = max(ZERO, line.ordered - line.shipped)
+        wanted = asked.get(line_id, ZERO)
+        line.cancelled = left if whole else min(left, wanted)
+        if wanted > left and line.shipped:
+            text = f"{wanted - left} of line {line_id} shipped before its cancel: a return is needed"
+            seen.findings.append(Finding("cancel-lost-race", text))
+
+
+def _allocate(seen: OrderView, inbox: Registers) -> None:
+    shipped_from: dict[tuple[str, str], Decimal] = {}
+    for shipment in seen.shipments:
+        for part in shipment.parts:
+            pair = (part.line_id, shipment.progress.location or "")
+            shipped_from[pair] = shipped_from.get(pair, ZERO) + part.accepted
+    left = {line_id: line.open for line_id, line in seen.lines.items()}
+    for pair, allocation in sorted(seen.state.allocations.items()):
+        line = seen.lines.get(pair[0])
+        if line is None:
+            continue
+        line.allocated += allocation.quantity
+        gone = shipped_from.get(pair, ZERO)
+        still = min(left[pair[0]], max(ZERO, allocation.quantity - gone))
+        left[pair[0]] -= still
+        seen.reservations[pair] = still
+        seen.taken[pair] = min(gone, allocation.quantity)
+    for (_, line_id), quantity in seen.state.released.items():
+        if line_id in seen.lines:
+            seen.lines[line_id].released += quantity
+    for _, shortage in inbox.of(Shortage):
+        for short in shortage.lines:
+            if short.line_id in seen.lines:
+                seen.lines[short.line_id].backordered += short.quantity
+
+
+def _bring_back(seen: OrderView) -> None:
+    """Accept returned goods in order of the returns' requests, up to what shipped."""
+    for return_id, known in sorted(seen.state.returns.items(), key=lambda one: (one[1].at, one[0])):
+        by_line: dict[str, list[Inspected]] = {}
+        for one in chain.from_iterable(known.inspected[key] for key in sorted(known.inspected)):
+            by_line.setdefault(one.line.line_id, []).append(one)
+        for line_id, inspected in sorted(by_line.items()):
+            line = seen.lines.get(line_id)
+            if line is not None:
+                part = _returned_part(seen, return_id, line_id, line, inspected)
+                if part.quantity:
+                    seen.returns.append(part)
+        for line_id, quantity in known.received.items():
+            if line_id in seen.lines:
+                line = seen.lines[line_id]
+                line.returned = min(line.shipped, line.returned + quantity)
+
+
+def _returned_part(
+    seen: OrderView, return_id: str, line_id: str, line: LineView, inspected: list[Inspected]
+) -> ReturnPart:
+    before = line.accepted
+    goods: dict[tuple[str, str], Decimal] = {}
+    room = line.shipped - before
+    for one in inspected:
+        if one.line.disposition == "rejected":
+            continue
+        fits = min(room, one.line.quantity)
+        room -= fits
+        if fits < one.line.quantity:
+            text = f"{return_id} returns {one.line.quantity - fits} of line {line_id} more than shipped"
+            seen.findings.append(Finding("over-returned", text, (one.event,)))
+        if fits:
+            pair = (one.line.location, one.line.disposition.value)
+            goods[pair] = goods.get(pair, ZERO) + fits
+    quantity = sum(goods.values(), ZERO)
+    line.accepted += quantity
+    credited = min(quantity, max(ZERO, line.invoiced - before))
+    line.credited += credited
+    causes = tuple(sorted({one.event for one in inspected}))
+    return ReturnPart(return_id, line_id, before, quantity, goods, max(one.at for one in inspected), causes)
+
+
+def _money_findings(seen: OrderView) -> None:
+    captured, refunded = _sum(seen.state.captured), _sum(seen.state.refunded)
+    if refunded > captured:
+        text = f"refunded {refunded} {seen.currency}, captured only {captured}"
+        seen.findings.append(Finding("refund-exceeds-payment", text))
+    for text, event in seen.state.disagreements:
+        seen.findings.append(Finding("sources-disagree", text, (event,)))
+    for name in seen.missing:
+        seen.findings.append(Finding("unknown-master-data", f"waits for {name}"))
+    for hold_id, (reason, event) in sorted(seen.state.holds.items()):
+        seen.findings.append(Finding("held", f"hold {hold_id}: {reason}", (event,)))
+    for line_id, line in sorted(seen.lines.items()):
+        if line.backordered:
+            text = f"{line.backordered} of line {line_id} ({line.line.sku}) is allocated but not in stock"
+            seen.findings.append(Finding("backordered", text))
+
+
+def _sum(moves: Mapping[str, Money]) -> Decimal:
+    return sum((money.amount for money in moves.values()), ZERO)
+
+
+# --- status ----------------------------------------------------------------------------------------------
+
+
+def status(seen: OrderView) -> str:
+    """The header, from the lines; the furthest that all or some of them have come."""
+    state = seen.state
+    if state.placed is None:
+        return "provisional"
+    ordered, cancelled, shipped, delivered = (
+        sum((getattr(line, name) for line in seen.lines.values()), ZERO)
+        for name in ("ordered", "cancelled", "shipped", "delivered")
+    )
+    wanted = ordered - cancelled
+    if ordered and not wanted:
+        return "cancelled"
+    if shipped:
+        if shipped < wanted:
+            return "partly-shipped"
+        if delivered < wanted:
+            return "partly-delivered" if delivered else "shipped"
+        return "closed" if _settled(seen) else "delivered"
+    return _before_shipping(seen, wanted)
+
+
+def _before_shipping(seen: OrderView, wanted: Decimal) -> str:
+    if seen.state.phase is Phase.HELD or seen.missing:
+        return "held"
+    if any(line.released for line in seen.lines.values()):
+        return "released"
+    if wanted and sum((line.allocated for line in seen.lines.values()), ZERO) >= wanted:
+        return "allocated"
+    return seen.state.phase.value
+
+
+def _settled(seen: OrderView) -> bool:
+    """Nothing owed either way, and no return on its way."""
+    done = {ReturnStatus.DECLINED, ReturnStatus.CLOSED}
+    return balance_due(seen) == 0 and all(known.status in done for known in seen.state.returns.values())
+
+
+def balance_due(seen: OrderView) -> Decimal:
+    """Invoiced less credited less paid plus refunded, in the order's currency."""
+    billed = sum((_invoice_total(seen, shipment) for shipment in seen.shipments), ZERO)
+    credited = sum((sum(_credit_amounts(seen, part), ZERO) for part in seen.returns), ZERO)
+    return billed - credited - _sum(seen.state.captured) + _sum(seen.state.refunded)
+
+
+def payment_status(seen: OrderView) -> str:
+    captured, refunded = _sum(seen.state.captured), _sum(seen.state.refunded)
+    if refunded:
+        return "refunded" if refunded >= captured else "partly-refunded"
+    if captured:
+        return "paid"
+    return "authorized" if seen.state.authorized else "unpaid"
+
+
+def invoice_status(seen: OrderView) -> str:
+    invoiced = sum((line.invoiced for line in seen.lines.values()), ZERO)
+    shipped = sum((line.shipped for line in seen.lines.values()), ZERO)
+    if not invoiced:
+        return "not-invoiced"
+    return "invoiced" if invoiced >= shipped else "partly-invoiced"
+
+
+# --- contributions ---------------------------------------------------------------------------------------
+
+
+def contributions(ref: TwinRef, seen: OrderView) -> dict[TwinRef, Value]:
+    state = seen.state
+    found: dict[TwinRef, Value] = {}
+    if state.placed is None:
+        return found
+    found |= _to_stocks(seen)
+    found |= _to_shipments(seen)
+    for line in seen.lines.values():
+        found[item(line.line.sku)] = Interest()
+    if state.placed.customer_id is not None:
+        found[customer(state.placed.customer_id)] = Interest()
+    for return_id in state.returns:
+        found[return_(return_id)] = Binding()
+    return found
+
+
+def _to_stocks(seen: OrderView) -> dict[TwinRef, Value]:
+    reserved: dict[TwinRef, list[ReservedLine]] = {}
+    restocked: dict[TwinRef, list[Moved]] = {}
+    for (line_id, location), quantity in seen.reservations.items():
+        target = stock(seen.lines[line_id].line.sku, location)
+        at = seen.state.allocations[line_id, location].at
+        reserved.setdefault(target, [])
+        if quantity:
+            reserved[target].append(ReservedLine(line_id, quantity, at))
+    for part in seen.returns:
+        sku = seen.lines[part.line_id].line.sku
+        for (location, disposition), quantity in sorted(part.goods.items()):
+            if disposition == "scrap":
+                continue
+            move = Moved(f"{part.return_id}/{part.line_id}/{disposition}", disposition, quantity, part.at)
+            restocked.setdefault(stock(sku, location), []).append(move)
+    return {
+        target: Reservations(tuple(sorted(reserved.get(target, ()))), tuple(restocked.get(target, ())))
+        for target in reserved.keys() | restocked.keys()
+    }
+
+
+def _to_shipments(seen: OrderView) -> dict[TwinRef, Value]:
+    if seen.missing:
+        return {}
+    causes = seen.state.placed_by[:1] + ((seen.state.amended_by,) if seen.state.amended_by else ())
+    accepted = {
+        part.shipment: tuple(
+            AcceptedLine(one.line_id, one.sku, one.accepted, one.excess) for one in part.parts
+        )
+        for part in seen.shipments
+    }
+    return {
+        shipment: Acceptance(seen.company, seen.currency, accepted.get(shipment, ()), causes)
+        for shipment in seen.known_shipments
+    }
+
+
+# --- postings --------------------------------------------------------------------------------------------
+
+
+def postings(ref: TwinRef, seen: OrderView) -> dict[PostingKey, Posting]:
+    if seen.state.placed is None:
+        return {}
+    found: list[Posting] = [*_reserves(ref, seen), *_payments(ref, seen)]
+    if not seen.missing:
+        found += _invoices(ref, seen)
+        found += _return_postings(ref, seen)
+    return {posting.key: posting for posting in found}
+
+
+def _reserves(ref: TwinRef, seen: OrderView) -> list[Posting]:
+    """What was allocated and is either still open or has shipped from there; the goods issue consumes it."""
+    found: list[Posting] = []
+    for (line_id, location), still in sorted(seen.reservations.items()):
+        quantity = still + seen.taken[line_id, location]
+        allocation = seen.state.allocations[line_id, location]
+        if quantity:
+            found.append(
+                ReserveStock(
+                    key=PostingKey(f"reserve/{ref.key}/{line_id}/{location}"),
+                    event_date=allocation.at.date(),
+                    company=seen.company,
+                    currency=seen.currency,
+                    justified_by=(allocation.event,),
+                    order_id=ref.key,
+                    line_id=line_id,
+                    sku=seen.lines[line_id].line.sku,
+                    location=location,
+                    quantity=quantity,
+                )
+            )
+    return found
+
+
+def _payments(ref: TwinRef, seen: OrderView) -> list[Posting]:
+    found: list[Posting] = [
+        PostPayment(
+            key=PostingKey(f"payment/{payment_id}"),
+            event_date=money.at.date(),
+            company=seen.company,
+            currency=money.currency,
+            justified_by=money.witnesses,
+            order_id=ref.key,
+            payment_id=payment_id,
+            amount=rounded(money.amount, money.currency),
+        )
+        for payment_id, money in sorted(seen.state.captured.items())
+    ]
+    found += [
+        PostRefund(
+            key=PostingKey(f"refund/{refund_id}"),
+            event_date=money.at.date(),
+            company=seen.company,
+            currency=money.currency,
+            justified_by=money.witnesses,
+            order_id=ref.key,
+            refund_id=refund_id,
+            amount=rounded(money.amount, money.currency),
+        )
+        for refund_id, money in sorted(seen.state.refunded.items())
+    ]
+    return found
+
+
+def _invoice_key(ref: TwinRef, shipment: TwinRef) -> PostingKey:
+    return PostingKey(f"invoice/{shipment.key}/{ref.key}")
+
+
+def _invoices(ref: TwinRef, seen: OrderView) -> list[Posting]:
+    found: list[Posting] = []
+    for shipment in seen.shipments:
+        digest, at = shipment.progress.goods_issue_digest, shipment.progress.dispatched_at
+        lines = tuple(_invoice_line(seen, part) for part in shipment.parts if part.accepted)
+        if digest is None or at is None or not lines:
+            continue
+        freight, freight_tax = _freight_share(seen, shipment)
+        found.append(
+            PostInvoice(
+                key=_invoice_key(ref, shipment.shipment),
+                event_date=at.date(),
+                company=seen.company,
+                currency=seen.currency,
+                justified_by=(*seen.state.placed_by[:1], *shipment.progress.causes),
+                requires=(PostingKey(f"goods-issue/{shipment.shipment.key}"),),
+                order_id=ref.key,
+                shipment_id=shipment.shipment.key,
+                customer_id=seen.state.placed.customer_id if seen.state.placed else None,
+                lines=lines,
+                freight=freight,
+                freight_tax=freight_tax,
+                goods_issue_digest=digest,
+            )
+        )
+    return found
+
+
+def _invoice_line(seen: OrderView, part: ShippedPart) -> InvoiceLine:
+    line = seen.lines[part.line_id]
+    net, tax = (
+        share(whole, part.before, part.accepted, line.line.quantity or line.ordered, seen.currency)
+        for whole in (line.net_total, line.line.tax)
+    )
+    return InvoiceLine(part.line_id, part.sku, part.accepted, net, tax, part.cost)
+
+
+def _freight_share(seen: OrderView, shipment: ShipmentPart) -> tuple[Decimal, Decimal]:
+    """Freight in proportion to quantity; an over-shipment within the tolerance adds none."""
+    placed, amended = seen.state.placed, seen.state.amended
+    assert placed is not None
+    freight = placed.freight if amended is None or amended.freight is None else amended.freight
+    tax = placed.freight_tax if amended is None or amended.freight_tax is None else amended.freight_tax
+    total = sum((line.ordered for line in seen.lines.values()), ZERO)
+    before = ZERO
+    for earlier in seen.shipments:
+        if earlier is shipment:
+            break
+        before += sum((part.accepted for part in earlier.parts), ZERO)
+    before = min(before, total)
+    part = min(total - before, sum((part.accepted for part in shipment.parts), ZERO))
+    return share(freight, before, part, total, seen.currency), share(tax, before, part, total, seen.currency)
+
+
+def _invoice_total(seen: OrderView, shipment: ShipmentPart) -> Decimal:
+    if shipment.progress.goods_issue_digest is None:
+        return ZERO
+    lines = [_invoice_line(seen, part) for part in shipment.parts if part.accepted]
+    return sum((line.net + line.tax for line in lines), sum(_freight_share(seen, shipment), ZERO))
+
+
+def _return_postings(ref: TwinRef, seen: OrderView) -> list[Posting]:
+    """A receipt for all accepted goods; a credit note for those of them that were invoiced."""
+    found: list[Posting] = []
+    for part in seen.returns:
+        line = seen.lines[part.line_id]
+        suppliers = [one for one in seen.shipments if any(p.line_id == part.line_id for p in one.parts)]
+        if not all(one.progress.goods_issue_digest for one in suppliers):
+            continue
+        found.append(_return_receipt(ref, seen, line, part, suppliers))
+        found.append(_credit_note(ref, seen, line, part, suppliers))
+    return found
+
+
+def _cost_share(seen: OrderView, line: LineView, before: Decimal, quantity: Decimal) -> Decimal | None:
+    """Original cost of returned goods: their share of what all that shipped of the line cost."""
+    if line.shipped_cost is None:
+        return None
+    return share(line.shipped_cost, before, quantity, line.shipped, seen.currency)
+
+
+def _return_receipt(
+    ref: TwinRef, seen: OrderView, line: LineView, part: ReturnPart, suppliers: list[ShipmentPart]
+) -> PostReturnReceipt:
+    goods: list[ReturnedGoods] = []
+    before = part.before
+    for (location, disposition), quantity in sorted(part.goods.items()):
+        cost = _cost_share(seen, line, before, quantity)
+        goods.append(ReturnedGoods(location=location, disposition=disposition, quantity=quantity, cost=cost))
+        before += quantity
+    return PostReturnReceipt(
+        key=PostingKey(f"return-receipt/{part.return_id}/{part.line_id}"),
+        event_date=part.at.date(),
+        company=seen.company,
+        currency=seen.currency,
+        justified_by=part.causes,
+        requires=tuple(PostingKey(f"goods-issue/{one.shipment.key}") for one in suppliers),
+        order_id=ref.key,
+        return_id=part.return_id,
+        line_id=part.line_id,
+        sku=line.line.sku,
+        goods=tuple(goods),
+    )
+
+
+def _credit_amounts(seen: OrderView, part: ReturnPart) -> tuple[Decimal, Decimal]:
+    line = seen.lines[part.line_id]
+    whole = line.line.quantity or line.ordered
+    return (
+        share(line.net_total, part.before, part.quantity, whole, seen.currency),
+        share(line.line.tax, part.before, part.quantity, whole, seen.currency),
+    )
+
+
+def _credit_note(
+    ref: TwinRef, seen: OrderView, line: LineView, part: ReturnPart, suppliers: list[ShipmentPart]
+) -> PostCreditNote:
+    net, tax = _credit_amounts(seen, part)
+    return PostCreditNote(
+        key=PostingKey(f"credit-note/{part.return_id}/{part.line_id}"),
+        event_date=part.at.date(),
+        company=seen.company,
+        currency=seen.currency,
+        justified_by=part.causes,
+        requires=tuple(_invoice_key(ref, one.shipment) for one in suppliers),
+        order_id=ref.key,
+        return_id=part.return_id,
+        line_id=part.line_id,
+        customer_id=seen.state.placed.customer_id if seen.state.placed else None,
+        sku=line.line.sku,
+        quantity=part.quantity,
+        net=net,
+        tax=tax,
+        cost=_cost_share(seen, line, part.before, part.quantity),
+    )
+
+
+# --- what people see -------------------------------------------------------------------------------------
+
+
+def findings(ref: TwinRef, seen: OrderView) -> tuple[Finding, ...]:
+    return tuple(seen.findings)
+
+
+def document(ref: TwinRef, seen: OrderView) -> dict[str, Any]:
+    state, placed = seen.state, seen.state.placed
+    return {
+        "order_id": ref.key,
+        "customer_id": placed.customer_id if placed else None,
+        "reference": placed.reference if placed else None,
+        "channel": placed.channel if placed else None,
+        "company": seen.company,
+        "currency": seen.currency if placed else None,
+        "placed_at": state.placed_at,
+        "revision": max(state.revision, 0),
+        "payment": {
+            "status": payment_status(seen),
+            "captured": _sum(state.captured),
+            "refunded": _sum(state.refunded),
+            "balance_due": balance_due(seen),
+        },
+        "invoicing": invoice_status(seen),
+        "holds": {hold: reason for hold, (reason, _) in sorted(state.holds.items())},
+        "cancels": {key: cancel.status.value for key, cancel in sorted(state.cancels.items())},
+        "lines": [_line_document(line_id, line) for line_id, line in sorted(seen.lines.items())],
+        "shipments": [str(shipment) for shipment in sorted(seen.known_shipments)],
+        "returns": {
+            return_id: {"status": _return_status(seen, return_id, known), "received": dict(known.received)}
+            for return_id, known in sorted(state.returns.items())
+        },
+    }
+
+
+def _return_status(seen: OrderView, return_id: str, known: Return) -> str:
+    credited = any(part.return_id == return_id for part in seen.returns)
+    return "credited" if credited and known.status is ReturnStatus.INSPECTED else known.status.value
+
+
+_QUANTITIES = [
+    "ordered",
+    "cancelled",
+    "allocated",
+    "released",
+    "picked",
+    "shipped",
+    "excess",
+    "delivered",
+    "invoiced",
+    "returned",
+    "accepted",
+    "credited",
+    "backordered",
+    "open",
+]
+
+
+def _line_document(line_id: str, line: LineView) -> dict[str, Any]:
+    quantities = {name: getattr(line, name) for name in _QUANTITIES}
+    substituted = {"substituted_by": dict(sorted(line.substituted.items()))} if line.substituted else {}
+    return {"line_id": line_id, "sku": line.line.sku, "unit": line.line.unit, **quantities, **substituted}
+
+
+def explain(ref: TwinRef, seen: OrderView) -> tuple[str, ...]:
+    state = seen.state
+    if state.placed is None:
+        return ("Other twins speak of this order, but nobody has said that it was placed.",)
+    said = [f"Placed {state.placed_at:%Y-%m-%d %H:%M}, told by {', '.join(state.placed_by)}."]
+    if state.amended is not None:
+        said.append(f"Revision {state.revision} of its lines counts ({state.amended_by}).")
+    for shipment in seen.shipments:
+        word = shipment.progress
+        goods = ", ".join(f"{part.accepted} × {part.sku} (line {part.line_id})" for part in shipment.parts)
+        arrived = f"delivered {word.delivered_at:%m-%d %H:%M}" if word.delivered_at else "not yet delivered"
+        said.append(f"{shipment.shipment} took {goods} on {word.dispatched_at:%m-%d %H:%M}; {arrived}.")
+        if word.goods_issue_digest is None:
+            said.append(f"{shipment.shipment} has no goods issue yet, so it is not invoiced.")
+    for key, cancel in sorted(state.cancels.items()):
+        what = "everything not shipped" if cancel.lines is None else f"{len(cancel.lines)} lines"
+        said.append(f"Cancel {key} of {what}: {cancel.status} ({cancel.event}).")
+    said.extend(
+        f"Return {part.return_id} brought back {part.quantity} of line {part.line_id}."
+        for part in seen.returns
+    )
+    said.append(f"Balance due: {balance_due(seen)} {seen.currency}; payment {payment_status(seen)}.")
+    return tuple(said)
+
+
+RULES: Rules[OrderState, Registers, OrderView] = Rules(
+    initial=OrderState(),
+    evolve=evolve,
+    inbox=Registers,
+    view=view,
+    status=status,
+    contributions=contributions,
+    postings=postings,
+    findings=findings,
+    document=document,
+    explain=explain,
+    labels=lambda ref, seen: {"customer_id": seen.state.placed.customer_id if seen.state.placed else None},
+)

@@ -1,0 +1,104 @@
+"""What a kind of twin is: seven pure functions, and the small vocabulary they share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any, Generic, Protocol, TypeVar
+
+from canonical.envelope import Event
+from canonical.identity import EventId, PostingKey, TwinRef
+from canonical.postings import Posting
+from twins.core.contributions import Value
+
+S = TypeVar("S")
+I = TypeVar("I", bound="Inbox")  # noqa: E741
+V = TypeVar("V")
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """An event that is not enabled yet; *what* says which fact would enable it."""
+
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something a person should see. *due*: it counts from then on; None: at once."""
+
+    code: str
+    text: str
+    events: tuple[EventId, ...] = ()
+    due: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a company decides. The same for every twin of a running system; part of no event."""
+
+    over_ship_tolerance: Decimal = Decimal("0.05")
+    """Share of the ordered quantity that may be shipped beyond it."""
+    carrier_bill_tolerance: Decimal = Decimal("0.10")
+    """Share of the accrued freight by which a carrier's bill may differ."""
+    require_master_data: bool = True
+    """Hold orders and postings until customer and items are known."""
+    currency: str = "USD"
+    """Of postings about stock whose item names no currency."""
+    dispatch_deadline: timedelta = timedelta(hours=24)
+    """How long a carrier's scan may lack the warehouse's dispatch before it is an exception."""
+    origin_deadline: timedelta = timedelta(hours=24)
+    """How long a twin may stay provisional, or an event held, before it is an exception."""
+
+
+class Inbox(Protocol):
+    """What other twins contribute, in the form in which a kind can use it at a constant cost."""
+
+    def absorb(self, source: TwinRef, old: Value | None, new: Value | None) -> None:
+        """Replace what *source* maintains here."""
+        ...
+
+
+@dataclass(slots=True)
+class Registers:
+    """The inbox of kinds with few neighbours: the latest value of each."""
+
+    values: dict[TwinRef, Value] = field(default_factory=dict)
+
+    def absorb(self, source: TwinRef, old: Value | None, new: Value | None) -> None:
+        if new is None:
+            self.values.pop(source, None)
+        else:
+            self.values[source] = new
+
+    def of(self, kind: type[V]) -> list[tuple[TwinRef, V]]:
+        """Values of one type, by source; the order of arrival leaves no trace."""
+        return sorted((ref, value) for ref, value in self.values.items() if isinstance(value, kind))
+
+
+def _no_labels(ref: TwinRef, view: Any) -> dict[str, str | None]:
+    return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Rules(Generic[S, I, V]):
+    """State S folds the twin's own events; inbox I holds its neighbours' words; view V joins the two."""
+
+    initial: S
+    evolve: Callable[[S, Event], S | Waiting]
+    inbox: Callable[[], I]
+    view: Callable[[TwinRef, S, I, Policy], V]
+    status: Callable[[V], str]
+    contributions: Callable[[TwinRef, V], Mapping[TwinRef, Value]]
+    postings: Callable[[TwinRef, V], Mapping[PostingKey, Posting]]
+    findings: Callable[[TwinRef, V], tuple[Finding, ...]]
+    document: Callable[[TwinRef, V], dict[str, Any]]
+    """The twin as its readers see it: JSON-ready but for Decimal and datetime."""
+    explain: Callable[[TwinRef, V], tuple[str, ...]]
+    """Why the state is what it is, a sentence each."""
+    labels: Callable[[TwinRef, V], dict[str, str | None]] = _no_labels
+    """What lists filter by: ``customer_id``, ``sku``, ``location``."""
+    echo: Callable[[V], Value | None] | None = None
+    """For master data: the one value that everyone who asks gets; it does not depend on who asks."""

@@ -1,0 +1,609 @@
+"""A shipment: goods on their way from a warehouse to orders.
+
+Rules
+- Picks, packages and milestones merge without order; the status is the furthest of them.
+- Dispatch is told once; other tellings are witnesses, or disagreements where their lines differ.
+- The goods issue covers what the orders accept. It waits until every order and item is known, and carries the
+  item's cost of the moment of dispatch.
+- Goods leave the stock twin as dispatched, accepted or not: the shelf does not know about tolerance.
+- Several parcels are delivered when the last of them is.
+- A void undoes everything, before and after dispatch. A carrier's scan before the dispatch is kept and seen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+from pydantic_core import to_json
+
+from canonical.envelope import Event
+from canonical.facts.base import Fact
+from canonical.facts.shipment import (
+    Package,
+    PickedLine,
+    ShipmentCreated,
+    ShipmentDispatched,
+    ShipmentLine,
+    ShipmentPacked,
+    ShipmentPicked,
+    ShipmentSubstituted,
+    ShipmentVoided,
+)
+from canonical.facts.tracking import Milestone
+from canonical.identity import EventId, PostingKey, TwinRef, item, order, stock, tracking
+from canonical.money import ZERO, rounded
+from canonical.postings import AccrueFreight, GoodsLine, MatchCarrierBill, PostGoodsIssue, Posting
+from twins.core.contributions import (
+    Acceptance,
+    Bill,
+    Binding,
+    CarrierWord,
+    Interest,
+    Issue,
+    ItemCard,
+    Moved,
+    PickCount,
+    ShipmentProgress,
+    ShippedLine,
+    Value,
+)
+from twins.core.rules import Finding, Policy, Registers, Rules, Waiting
+
+# --- state -----------------------------------------------------------------------------------------------
+
+
+class ShipmentStatus(StrEnum):
+    PROVISIONAL = "provisional"
+    CREATED = "created"
+    PICKED = "picked"
+    PACKED = "packed"
+    DISPATCHED = "dispatched"
+    IN_TRANSIT = "in-transit"
+    OUT_FOR_DELIVERY = "out-for-delivery"
+    DELIVERED = "delivered"
+    RETURNED_TO_SENDER = "returned-to-sender"
+    VOIDED = "voided"
+
+
+TRANSITIONS: Mapping[ShipmentStatus, Mapping[type[Fact] | Milestone, ShipmentStatus]] = {
+    ShipmentStatus.PROVISIONAL: {
+        ShipmentCreated: ShipmentStatus.CREATED,
+        ShipmentDispatched: ShipmentStatus.DISPATCHED,
+    },
+    ShipmentStatus.CREATED: {
+        ShipmentPicked: ShipmentStatus.PICKED,
+        ShipmentPacked: ShipmentStatus.PACKED,
+        ShipmentDispatched: ShipmentStatus.DISPATCHED,
+        ShipmentVoided: ShipmentStatus.VOIDED,
+    },
+    ShipmentStatus.PICKED: {
+        ShipmentPacked: ShipmentStatus.PACKED,
+        ShipmentDispatched: ShipmentStatus.DISPATCHED,
+        ShipmentVoided: ShipmentStatus.VOIDED,
+    },
+    ShipmentStatus.PACKED: {
+        ShipmentDispatched: ShipmentStatus.DISPATCHED,
+        ShipmentVoided: ShipmentStatus.VOIDED,
+    },
+    ShipmentStatus.DISPATCHED: {
+        Milestone.IN_TRANSIT: ShipmentStatus.IN_TRANSIT,
+        Milestone.OUT_FOR_DELIVERY: ShipmentStatus.OUT_FOR_DELIVERY,
+        Milestone.DELIVERED: ShipmentStatus.DELIVERED,
+        Milestone.RETURN_TO_SENDER: ShipmentStatus.RETURNED_TO_SENDER,
+        ShipmentVoided: ShipmentStatus.VOIDED,
+    },
+    ShipmentStatus.IN_TRANSIT: {
+        Milestone.OUT_FOR_DELIVERY: ShipmentStatus.OUT_FOR_DELIVERY,
+        Milestone.DELIVERED: ShipmentStatus.DELIVERED,
+        Milestone.RETURN_TO_SENDER: ShipmentStatus.RETURNED_TO_SENDER,
+        ShipmentVoided: ShipmentStatus.VOIDED,
+    },
+    ShipmentStatus.OUT_FOR_DELIVERY: {
+        Milestone.DELIVERED: ShipmentStatus.DELIVERED,
+        Milestone.RETURN_TO_SENDER: ShipmentStatus.RETURNED_TO_SENDER,
+        ShipmentVoided: ShipmentStatus.VOIDED,
+    },
+    ShipmentStatus.DELIVERED: {
+        Milestone.RETURN_TO_SENDER: ShipmentStatus.RETURNED_TO_SENDER,
+        ShipmentVoided: ShipmentStatus.VOIDED,
+    },
+    ShipmentStatus.RETURNED_TO_SENDER: {},
+    ShipmentStatus.VOIDED: {},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Pick:
+    lines: tuple[PickedLine, ...]
+    event: EventId
+
+
+@dataclass(frozen=True, slots=True)
+class ShipmentState:
+    created: ShipmentCreated | None = None
+    created_by: EventId | None = None
+    picks: Mapping[str, Pick] = field(default_factory=dict)
+    substitutions: tuple[tuple[ShipmentSubstituted, EventId], ...] = ()
+    packages: Mapping[str, Package] = field(default_factory=dict)
+    dispatched: ShipmentDispatched | None = None
+    dispatched_at: datetime | None = None
+    dispatched_by: tuple[EventId, ...] = ()
+    disagreements: tuple[tuple[str, EventId], ...] = ()
+    voided_by: EventId | None = None
+    void_reason: str | None = None
+
+
+# --- evolve ----------------------------------------------------------------------------------------------
+
+
+def evolve(state: ShipmentState, event: Event) -> ShipmentState | Waiting:
+    match event.fact:
+        case ShipmentCreated() as fact:
+            if state.created is not None:
+                return state
+            return replace(state, created=fact, created_by=event.event_id)
+        case ShipmentPicked() as fact:
+            return replace(state, picks={**state.picks, fact.pick_id: Pick(fact.lines, event.event_id)})
+        case ShipmentSubstituted() as fact:
+            return _substituted(state, event, fact)
+        case ShipmentPacked() as fact:
+            told = {package.package_id: package for package in fact.packages}
+            return replace(state, packages={**state.packages, **told})
+        case ShipmentDispatched() as fact:
+            return _dispatched(state, event, fact)
+        case ShipmentVoided() as fact:
+            if state.created is None and state.dispatched is None:
+                return Waiting("the shipment to be created or dispatched")
+            return replace(state, voided_by=state.voided_by or event.event_id, void_reason=fact.reason)
+        case _:
+            return state
+
+
+def _substituted(state: ShipmentState, event: Event, fact: ShipmentSubstituted) -> ShipmentState:
+    if any(known == fact for known, _ in state.substitutions):
+        return state
+    return replace(state, substitutions=(*state.substitutions, (fact, event.event_id)))
+
+
+def _dispatched(state: ShipmentState, event: Event, fact: ShipmentDispatched) -> ShipmentState:
+    if state.dispatched is None:
+        return replace(state, dispatched=fact, dispatched_at=event.time, dispatched_by=(event.event_id,))
+    seen = replace(
+        state,
+        dispatched=_completed(state.dispatched, fact),
+        dispatched_by=(*state.dispatched_by, event.event_id),
+    )
+    if _goods(fact.lines) == _goods(state.dispatched.lines):
+        return seen
+    text = f"{event.source} tells of other goods than {state.dispatched_by[0].partition('#')[0]}"
+    return replace(seen, disagreements=(*state.disagreements, (text, event.event_id)))
+
+
+def _completed(first: ShipmentDispatched, other: ShipmentDispatched) -> ShipmentDispatched:
+    """A witness fills in what the first telling left open; it overrules nothing."""
+    changes: dict[str, Any] = {}
+    if first.carrier is None and other.carrier is not None:
+        changes["carrier"] = other.carrier
+    if not first.tracking_numbers and other.tracking_numbers:
+        changes["tracking_numbers"] = other.tracking_numbers
+    if first.freight_cost is None and other.freight_cost is not None:
+        changes |= {"freight_cost": other.freight_cost, "freight_currency": other.freight_currency}
+    return first.model_copy(update=changes) if changes else first
+
+
+def _goods(lines: tuple[ShipmentLine, ...]) -> dict[tuple[str, str], Decimal]:
+    """(order, SKU) → quantity: what two tellings must agree on, however each numbers its lines."""
+    goods: dict[tuple[str, str], Decimal] = {}
+    for line in lines:
+        goods[line.order_id, line.sku] = goods.get((line.order_id, line.sku), ZERO) + line.quantity
+    return goods
+
+
+# --- view ------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class ShipmentView:
+    state: ShipmentState
+    status: ShipmentStatus
+    location: str | None
+    delivered_at: datetime | None
+    returned_to_sender: bool
+    milestones: dict[str, datetime]
+    """Milestone → when the slowest parcel reached it, for those that all parcels did."""
+    flags: tuple[str, ...]
+    bills: tuple[Bill, ...]
+    orders: tuple[str, ...]
+    acceptances: dict[str, Acceptance]
+    waits_for: tuple[str, ...]
+    """What the goods issue waits for."""
+    goods_issue: PostGoodsIssue | None
+    unit_costs: dict[str, Decimal | None]
+    findings: list[Finding]
+    policy: Policy
+
+
+def view(ref: TwinRef, state: ShipmentState, inbox: Registers, policy: Policy) -> ShipmentView:
+    words = inbox.of(CarrierWord)
+    milestones = _common_milestones(state, words)
+    lines = _lines(state)
+    orders = tuple(sorted({line.order_id for line in lines}))
+    seen = ShipmentView(
+        state=state,
+        status=ShipmentStatus.PROVISIONAL,
+        location=_location(state),
+        delivered_at=None,
+        returned_to_sender=any(
+            one.milestone == Milestone.RETURN_TO_SENDER for _, word in words for one in word.milestones
+        ),
+        milestones=milestones,
+        flags=_flags(words),
+        bills=_bills(words),
+        orders=orders,
+        acceptances={ref.key: value for ref, value in inbox.of(Acceptance)},
+        waits_for=(),
+        goods_issue=None,
+        unit_costs={},
+        findings=[],
+        policy=policy,
+    )
+    seen.status = _status(state, seen)
+    if state.dispatched is not None and state.voided_by is None:
+        seen.delivered_at = None if seen.returned_to_sender else milestones.get(Milestone.DELIVERED)
+        _value(seen, inbox)
+        seen.goods_issue = _goods_issue(ref, seen)
+    _find(seen, words)
+    return seen
+
+
+def _location(state: ShipmentState) -> str | None:
+    told = state.dispatched or state.created
+    return told.location if told is not None else None
+
+
+def _lines(state: ShipmentState) -> tuple[ShipmentLine, ...]:
+    if state.dispatched is not None:
+        return state.dispatched.lines
+    return state.created.lines if state.created is not None else ()
+
+
+def _common_milestones(state: ShipmentState, words: list[tuple[TwinRef, CarrierWord]]) -> dict[str, datetime]:
+    """A shipment reaches a milestone with its last parcel; a parcel that is further on has passed it."""
+    numbers = len(state.dispatched.tracking_numbers) if state.dispatched is not None else 0
+    if not words or len(words) < numbers:
+        return {}
+    reached = [{one.milestone: one.at for one in word.milestones} for _, word in words]
+    common: dict[str, datetime] = {}
+    for index, milestone in enumerate(_PROGRESS):
+        passed = [
+            min((one[later] for later in _PROGRESS[index:] if later in one), default=None) for one in reached
+        ]
+        times = [moment for moment in passed if moment is not None]
+        if len(times) == len(passed):
+            common[milestone] = max(times)
+    return common
+
+
+_PROGRESS = (Milestone.IN_TRANSIT, Milestone.OUT_FOR_DELIVERY, Milestone.DELIVERED)
+
+
+def _flags(words: list[tuple[TwinRef, CarrierWord]]) -> tuple[str, ...]:
+    """Delays and exceptions that no later progress has answered."""
+    raised: set[str] = set()
+    for _, word in words:
+        reached = {one.milestone: one.at for one in word.milestones}
+        delivered = Milestone.DELIVERED in reached
+        raised |= {
+            flag for flag in (Milestone.DELAYED, Milestone.EXCEPTION) if flag in reached and not delivered
+        }
+    return tuple(sorted(raised))
+
+
+def _bills(words: list[tuple[TwinRef, CarrierWord]]) -> tuple[Bill, ...]:
+    """One bill a bill number, summed over parcels."""
+    merged: dict[str, Bill] = {}
+    for bill in sorted(bill for _, word in words for bill in word.bills):
+        known = merged.get(bill.bill_id)
+        merged[bill.bill_id] = (
+            bill
+            if known is None
+            else known._replace(
+                amount=known.amount + bill.amount,
+                at=max(known.at, bill.at),
+                witnesses=(*known.witnesses, *bill.witnesses),
+            )
+        )
+    return tuple(merged[key] for key in sorted(merged))
+
+
+def _status(state: ShipmentState, seen: ShipmentView) -> ShipmentStatus:
+    if state.voided_by is not None:
+        return ShipmentStatus.VOIDED
+    if state.dispatched is not None:
+        return _on_the_way(seen)
+    if state.packages:
+        return ShipmentStatus.PACKED
+    if state.picks:
+        return ShipmentStatus.PICKED
+    return ShipmentStatus.CREATED if state.created is not None else ShipmentStatus.PROVISIONAL
+
+
+def _on_the_way(seen: ShipmentView) -> ShipmentStatus:
+    if seen.returned_to_sender:
+        return ShipmentStatus.RETURNED_TO_SENDER
+    for milestone in reversed(_PROGRESS):
+        if milestone in seen.milestones:
+            return TRANSITIONS[ShipmentStatus.DISPATCHED][milestone]
+    return ShipmentStatus.DISPATCHED
+
+
+def _value(seen: ShipmentView, inbox: Registers) -> None:
+    """Find the cost of each SKU at dispatch, and what is still unknown."""
+    dispatched, at = seen.state.dispatched, seen.state.dispatched_at
+    assert dispatched is not None
+    assert at is not None
+    waits = [f"order {order_id}" for order_id in seen.orders if order_id not in seen.acceptances]
+    for sku in sorted({line.sku for line in dispatched.lines}):
+        card = inbox.values.get(item(sku))
+        known = isinstance(card, ItemCard)
+        if not known and seen.policy.require_master_data:
+            waits.append(f"item {sku}")
+        seen.unit_costs[sku] = card.unit_cost(at) if isinstance(card, ItemCard) else None
+    seen.waits_for = tuple(waits)
+
+
+def _goods_issue(ref: TwinRef, seen: ShipmentView) -> PostGoodsIssue | None:
+    dispatched, at = seen.state.dispatched, seen.state.dispatched_at
+    if dispatched is None or at is None or seen.waits_for or not seen.orders:
+        return None
+    first = seen.acceptances[seen.orders[0]]
+    lines = tuple(
+        GoodsLine(
+            f"{order_id}/{line.line_id}",
+            line.sku,
+            dispatched.location,
+            line.accepted,
+            _line_cost(seen.unit_costs.get(line.sku), line.accepted, first.currency),
+        )
+        for order_id in seen.orders
+        for line in seen.acceptances[order_id].lines
+        if line.accepted
+    )
+    if not lines:
+        return None
+    return PostGoodsIssue(
+        key=PostingKey(f"goods-issue/{ref.key}"),
+        event_date=at.date(),
+        company=first.company,
+        currency=first.currency,
+        justified_by=seen.state.dispatched_by,
+        shipment_id=ref.key,
+        lines=lines,
+    )
+
+
+def _line_cost(unit_cost: Decimal | None, quantity: Decimal, currency: str) -> Decimal | None:
+    return None if unit_cost is None else rounded(unit_cost * quantity, currency)
+
+
+def _find(seen: ShipmentView, words: list[tuple[TwinRef, CarrierWord]]) -> None:
+    state = seen.state
+    for text, event in state.disagreements:
+        seen.findings.append(Finding("sources-disagree", text, (event,)))
+    if state.dispatched is None and seen.milestones:
+        first = min(seen.milestones.values())
+        text = f"the carrier says {max(seen.milestones, key=_PROGRESS.index)}, the warehouse never dispatched"
+        witnesses = tuple(event for _, word in words for one in word.milestones for event in one.witnesses)
+        due = first + seen.policy.dispatch_deadline
+        seen.findings.append(Finding("dispatch-missing", text, witnesses, due))
+    for flag in seen.flags:
+        seen.findings.append(Finding(f"carrier-{flag}", f"the carrier reports {flag}"))
+    if seen.waits_for and state.dispatched_at is not None:
+        text = f"goods issue waits for {', '.join(seen.waits_for)}"
+        due = state.dispatched_at + seen.policy.origin_deadline
+        seen.findings.append(Finding("goods-issue-waits", text, state.dispatched_by, due))
+    for bill in seen.bills:
+        if state.dispatched is not None and not _bill_fits(seen, bill):
+            text = f"bill {bill.bill_id} of {bill.amount} {bill.currency} is out of tolerance"
+            seen.findings.append(Finding("carrier-bill-mismatch", text, bill.witnesses))
+
+
+def _bill_fits(seen: ShipmentView, bill: Bill) -> bool:
+    dispatched = seen.state.dispatched
+    if dispatched is None or dispatched.freight_cost is None or bill.currency != dispatched.freight_currency:
+        return False
+    off = abs(bill.amount - dispatched.freight_cost)
+    return off <= dispatched.freight_cost * seen.policy.carrier_bill_tolerance
+
+
+# --- contributions ---------------------------------------------------------------------------------------
+
+
+def contributions(ref: TwinRef, seen: ShipmentView) -> dict[TwinRef, Value]:
+    found: dict[TwinRef, Value] = {}
+    if seen.state.voided_by is not None:
+        return found
+    for order_id in seen.orders:
+        found[order(order_id)] = _progress(seen, order_id)
+    dispatched = seen.state.dispatched
+    if dispatched is None:
+        return found
+    found |= _issues(seen, dispatched)
+    for sku in seen.unit_costs:
+        found[item(sku)] = Interest()
+    if dispatched.carrier is not None:
+        for number in dispatched.tracking_numbers:
+            found[tracking(dispatched.carrier, number)] = Binding()
+    return found
+
+
+def _progress(seen: ShipmentView, order_id: str) -> ShipmentProgress:
+    state, dispatched = seen.state, seen.state.dispatched
+    picks: dict[str, tuple[Decimal, Decimal]] = {}
+    for pick in state.picks.values():
+        for line in pick.lines:
+            if line.order_id == order_id:
+                picked, short = picks.get(line.line_id, (ZERO, ZERO))
+                picks[line.line_id] = (picked + line.quantity, short + line.short)
+    shipped: dict[tuple[str, str], Decimal] = {}
+    for gone in dispatched.lines if dispatched is not None else ():
+        if gone.order_id == order_id:
+            pair = (gone.line_id, gone.sku)
+            shipped[pair] = shipped.get(pair, ZERO) + gone.quantity
+    return ShipmentProgress(
+        location=seen.location,
+        picks=tuple(PickCount(line, *counts) for line, counts in sorted(picks.items())),
+        shipped=tuple(
+            ShippedLine(line, sku, quantity, seen.unit_costs.get(sku))
+            for (line, sku), quantity in sorted(shipped.items())
+        ),
+        dispatched_at=state.dispatched_at,
+        delivered_at=seen.delivered_at,
+        returned_to_sender=seen.returned_to_sender,
+        goods_issue_digest=_digest(seen.goods_issue),
+        causes=state.dispatched_by,
+    )
+
+
+def _digest(posting: PostGoodsIssue | None) -> str | None:
+    """Short content hash of the goods issue; what does not count as content is left out."""
+    if posting is None:
+        return None
+    said = (posting.event_date, posting.company, posting.currency, posting.lines)
+    return hashlib.sha256(to_json(said)).hexdigest()[:16]
+
+
+def _issues(seen: ShipmentView, dispatched: ShipmentDispatched) -> dict[TwinRef, Value]:
+    assert seen.state.dispatched_at is not None
+    gone: dict[str, Decimal] = {}
+    for line in dispatched.lines:
+        gone[line.sku] = gone.get(line.sku, ZERO) + line.quantity
+    return {
+        stock(sku, dispatched.location): Issue(
+            (Moved("issue", "sellable", -quantity, seen.state.dispatched_at),)
+        )
+        for sku, quantity in sorted(gone.items())
+        if quantity
+    }
+
+
+# --- postings --------------------------------------------------------------------------------------------
+
+
+def postings(ref: TwinRef, seen: ShipmentView) -> dict[PostingKey, Posting]:
+    found: list[Posting] = []
+    if seen.goods_issue is None:
+        return {}
+    found.append(seen.goods_issue)
+    dispatched = seen.state.dispatched
+    assert dispatched is not None
+    if dispatched.freight_cost:
+        accrual = _accrual(ref, seen, dispatched)
+        found.append(accrual)
+        found += [_bill(ref, seen, bill, accrual) for bill in seen.bills if _bill_fits(seen, bill)]
+    return {posting.key: posting for posting in found}
+
+
+def _accrual(ref: TwinRef, seen: ShipmentView, dispatched: ShipmentDispatched) -> AccrueFreight:
+    assert seen.goods_issue is not None
+    assert dispatched.freight_cost is not None
+    currency = dispatched.freight_currency or seen.goods_issue.currency
+    return AccrueFreight(
+        key=PostingKey(f"freight-accrual/{ref.key}"),
+        event_date=seen.goods_issue.event_date,
+        company=seen.goods_issue.company,
+        currency=currency,
+        justified_by=seen.state.dispatched_by,
+        shipment_id=ref.key,
+        carrier=dispatched.carrier or "unknown",
+        amount=rounded(dispatched.freight_cost, currency),
+    )
+
+
+def _bill(ref: TwinRef, seen: ShipmentView, bill: Bill, accrual: AccrueFreight) -> MatchCarrierBill:
+    first = seen.bills[0].bill_id == bill.bill_id
+    return MatchCarrierBill(
+        key=PostingKey(f"carrier-bill/{bill.bill_id}/{ref.key}"),
+        event_date=bill.at.date(),
+        company=accrual.company,
+        currency=bill.currency,
+        justified_by=bill.witnesses,
+        requires=(accrual.key,),
+        shipment_id=ref.key,
+        bill_id=bill.bill_id,
+        carrier=accrual.carrier,
+        amount=rounded(bill.amount, bill.currency),
+        accrued=accrual.amount if first else rounded(ZERO, bill.currency),
+    )
+
+
+# --- what people see -------------------------------------------------------------------------------------
+
+
+def findings(ref: TwinRef, seen: ShipmentView) -> tuple[Finding, ...]:
+    return tuple(seen.findings)
+
+
+def document(ref: TwinRef, seen: ShipmentView) -> dict[str, Any]:
+    state, dispatched = seen.state, seen.state.dispatched
+    return {
+        "shipment_id": ref.key,
+        "location": seen.location,
+        "orders": list(seen.orders),
+        "carrier": dispatched.carrier if dispatched else None,
+        "tracking_numbers": list(dispatched.tracking_numbers) if dispatched else [],
+        "dispatched_at": state.dispatched_at,
+        "delivered_at": seen.delivered_at,
+        "milestones": dict(seen.milestones),
+        "flags": list(seen.flags),
+        "freight_cost": dispatched.freight_cost if dispatched else None,
+        "voided": state.voided_by is not None,
+        "lines": [line.model_dump() for line in _lines(state)],
+        "substitutions": [fact.model_dump() for fact, _ in state.substitutions],
+        "packages": [state.packages[key].model_dump() for key in sorted(state.packages)],
+        "waits_for": list(seen.waits_for),
+    }
+
+
+def explain(ref: TwinRef, seen: ShipmentView) -> tuple[str, ...]:
+    state, said = seen.state, []
+    if state.created is not None:
+        said.append(f"Created for {', '.join(seen.orders)} at {state.created.location} ({state.created_by}).")
+    for pick_id, pick in sorted(state.picks.items()):
+        short = sum((line.short for line in pick.lines), ZERO)
+        picked = sum((line.quantity for line in pick.lines), ZERO)
+        said.append(f"Pick {pick_id} took {picked}{f', {short} short' if short else ''} ({pick.event}).")
+    for fact, event in state.substitutions:
+        said.append(f"{fact.substitute_sku} replaces {fact.quantity} × {fact.original_sku} ({event}).")
+    if state.dispatched is not None:
+        witnesses = ", ".join(state.dispatched_by)
+        said.append(f"Dispatched {state.dispatched_at:%Y-%m-%d %H:%M}, told by {witnesses}.")
+    for milestone, moment in seen.milestones.items():
+        held = "" if state.dispatched is not None else " (held: nobody has said that it was dispatched)"
+        said.append(f"Carrier: {milestone} since {moment:%Y-%m-%d %H:%M}{held}.")
+    if seen.waits_for:
+        said.append(f"The goods issue waits for {', '.join(seen.waits_for)}.")
+    if state.voided_by is not None:
+        said.append(f"Voided ({state.voided_by}): {state.void_reason or 'no reason given'}.")
+    return tuple(said) or ("Others speak of this shipment; no warehouse has told of it.",)
+
+
+RULES: Rules[ShipmentState, Registers, ShipmentView] = Rules(
+    initial=ShipmentState(),
+    evolve=evolve,
+    inbox=Registers,
+    view=view,
+    status=lambda seen: seen.status.value,
+    contributions=contributions,
+    postings=postings,
+    findings=findings,
+    document=document,
+    explain=explain,
+    labels=lambda ref, seen: {"location": seen.location},
+)

@@ -1,0 +1,294 @@
+"""One twin: its events, its neighbours' words and its ledger, brought to rest after each change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from canonical.envelope import Event, parse_structured
+from canonical.errors import InvariantViolated
+from canonical.facts.erp import PostingAnnulled, PostingConfirmed, PostingRejected
+from canonical.identity import EventId, PostingKey, TwinRef
+from canonical.postings import Command, Posting
+from twins.core.contributions import Contribution, Forwarded, Value
+from twins.core.history import Arrival, Folded, Held, History
+from twins.core.kinds import RULES
+from twins.core.ledger import Ledger, Record, answered, plan
+from twins.core.rules import Finding, Inbox, Policy, Rules
+
+_REPLIES = (PostingConfirmed, PostingRejected, PostingAnnulled)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """All that storage keeps of a twin."""
+
+    version: int = 0
+    events: tuple[Event, ...] = ()
+    registers: tuple[Contribution, ...] = ()
+    records: tuple[Record, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A twin at rest, safe to hand to readers: nothing in it changes any more."""
+
+    ref: TwinRef
+    version: int
+    status: str
+    view: Any
+    held: tuple[Held, ...]
+    findings: tuple[Finding, ...]
+    records: dict[PostingKey, tuple[Record, ...]]
+    conflicts: dict[EventId, int]
+    retracted: frozenset[EventId]
+
+    def document(self) -> dict[str, Any]:
+        """The business state: a function of the facts alone, with no trace of how they arrived."""
+        return {
+            "twin": str(self.ref),
+            "kind": self.ref.kind.value,
+            "status": self.status,
+            **RULES[self.ref.kind].document(self.ref, self.view),
+            "findings": [
+                {"code": one.code, "text": one.text, "events": list(one.events), "due": one.due}
+                for one in self.findings
+            ],
+            "held": [
+                {"event": one.event.event_id, "type": one.event.type, "waits_for": one.waits_for}
+                for one in self.held
+            ],
+        }
+
+    def explain(self) -> dict[str, Any]:
+        """Why the state is what it is."""
+        return {
+            "twin": str(self.ref),
+            "status": self.status,
+            "because": list(RULES[self.ref.kind].explain(self.ref, self.view)),
+            "postings": [_told(record) for versions in self.records.values() for record in versions],
+            "findings": [one.text for one in self.findings],
+            "held": [
+                f"{one.event.type} ({one.event.event_id}) waits for {one.waits_for}" for one in self.held
+            ],
+            "conflicts": [
+                f"{event_id} was told in {count} versions; the one with the smallest digest counts"
+                for event_id, count in self.conflicts.items()
+            ],
+            "retracted": sorted(self.retracted),
+        }
+
+    def postings(self) -> dict[str, Any]:
+        """Every version of every posting, with what the ERP said of it."""
+        return {
+            "twin": str(self.ref),
+            "postings": [
+                {
+                    "key": record.key,
+                    "version": record.version,
+                    "command": record.posting.command,
+                    "status": record.status.value,
+                    "document": record.document,
+                    "reversal": record.reversal,
+                    "reason": record.reason,
+                    "content": record.posting,
+                }
+                for versions in self.records.values()
+                for record in versions
+            ],
+        }
+
+    def labels(self) -> dict[str, str | None]:
+        return RULES[self.ref.kind].labels(self.ref, self.view)
+
+
+def _told(record: Record) -> str:
+    document = f", document {record.document}" if record.document else ""
+    reversal = f", reversed by {record.reversal}" if record.reversal else ""
+    reason = f": {record.reason}" if record.reason else ""
+    because = f", because of {', '.join(record.posting.justified_by)}" if record.posting.justified_by else ""
+    return f"{record.key} version {record.version} is {record.status}{document}{reversal}{reason}{because}"
+
+
+@dataclass(slots=True)
+class Twin:
+    ref: TwinRef
+    policy: Policy
+    rules: Rules[Any, Any, Any]
+    history: History[Any]
+    inbox: Inbox
+    registers: dict[TwinRef, Contribution] = field(default_factory=dict)
+    ledger: Ledger = field(default_factory=Ledger)
+    version: int = 0
+    contributed: dict[TwinRef, Value] = field(default_factory=dict)
+    replies: dict[EventId, Event] = field(default_factory=dict)
+    _askers: set[TwinRef] = field(default_factory=set)
+    """Neighbours that spoke since the last settlement, where the rules echo."""
+    _echoed: Value | None = None
+    _records: list[Record] = field(default_factory=list)
+    """Records that replies changed since the last settlement."""
+    _folded: Folded[Any] | None = None
+    _seen: Any = None
+    _snapshot: Snapshot | None = None
+
+    @classmethod
+    def new(cls, ref: TwinRef, policy: Policy) -> Twin:
+        rules = RULES[ref.kind]
+        return cls(ref, policy, rules, History(rules.initial, rules.evolve), rules.inbox())
+
+    @classmethod
+    def restore(cls, ref: TwinRef, policy: Policy, stored: Stored) -> Twin:
+        """Rebuild a twin that was at rest: nothing it once said is said again."""
+        twin = cls.new(ref, policy)
+        for event in stored.events:
+            if isinstance(event.fact, _REPLIES):
+                twin.replies[event.event_id] = event
+            else:
+                twin.history.add(event)
+        for contribution in stored.registers:
+            twin.absorb(contribution)
+        for record in sorted(stored.records, key=lambda one: (one.key, one.version)):
+            twin.ledger.put(record)
+        twin.version = stored.version
+        twin._settle_contributions()
+        return twin
+
+    def accept(self, event: Event) -> Arrival:
+        """Take an event of this twin into its set."""
+        if isinstance(event.fact, _REPLIES):
+            return self._reply(event)
+        return self.history.add(event)
+
+    def absorb(self, contribution: Contribution) -> bool:
+        """Put a neighbour's word into its register. False where it is known, or older than what is known."""
+        known = self.registers.get(contribution.source)
+        if known is not None and known.version >= contribution.version:
+            return False
+        self.registers[contribution.source] = contribution
+        old = known.value if known is not None else None
+        if isinstance(old, Forwarded) or isinstance(contribution.value, Forwarded):
+            self._forwarded(old, contribution.value)
+        elif old != contribution.value:
+            self.inbox.absorb(contribution.source, old, contribution.value)
+            if self.rules.echo is not None:
+                self._askers.add(contribution.source)
+        return True
+
+    def settle(self) -> list[Contribution]:
+        """Bring what is said to neighbours up to date with the facts."""
+        self.version += 1
+        self._snapshot = None
+        return self._settle_contributions()
+
+    def settle_postings(self) -> tuple[list[Command], list[Record]]:
+        """Plan what the ERP must be told; for a twin at rest only, since neighbours may still change it."""
+        desired = self.rules.postings(self.ref, self._seen)
+        for key, posting in desired.items():
+            if key != posting.key:
+                raise InvariantViolated(f"{self.ref}: posting {posting.key} filed under {key}")
+        commands, records = plan(desired, self.ledger)
+        for record in records:
+            self.ledger.put(record)
+        records = self._records + records
+        self._records = []
+        return commands, records
+
+    def snapshot(self) -> Snapshot:
+        if self._snapshot is None:
+            assert self._folded is not None
+            self._snapshot = Snapshot(
+                self.ref,
+                self.version,
+                self.rules.status(self._seen),
+                self._seen,
+                self._folded.held,
+                (
+                    *self.rules.findings(self.ref, self._seen),
+                    *self._ledger_findings(),
+                    *self._held_findings(self._folded),
+                ),
+                dict(self.ledger.records),
+                self.history.conflicts(),
+                self.history.retracted(),
+            )
+        return self._snapshot
+
+    def live_postings(self) -> dict[PostingKey, Posting]:
+        return self.ledger.live()
+
+    def _reply(self, event: Event) -> Arrival:
+        if event.event_id in self.replies:
+            return Arrival.DUPLICATE
+        self.replies[event.event_id] = event
+        fact = event.fact
+        assert isinstance(fact, _REPLIES)
+        record = self.ledger.find(PostingKey(fact.posting_key), fact.version)
+        if record is not None:
+            after = answered(record, fact)
+            if after != record:
+                self.ledger.put(after)
+                self._records.append(after)
+        return Arrival.NEW
+
+    def _forwarded(self, old: Value | None, new: Value | None) -> None:
+        """Fold what another twin hands on as if it had come here; take back what it no longer hands on."""
+        before = {f"{one.source}#{one.id}": one for one in old.events} if isinstance(old, Forwarded) else {}
+        after = {f"{one.source}#{one.id}": one for one in new.events} if isinstance(new, Forwarded) else {}
+        for event_id in before.keys() - after.keys():
+            self.history.discard(EventId(event_id))
+        for event_id, handed in after.items():
+            if before.get(event_id) != handed:
+                self.history.discard(EventId(event_id))
+                self.history.add(parse_structured(handed.structured.encode()))
+
+    def _settle_contributions(self) -> list[Contribution]:
+        self._folded = self.history.folded()
+        seen = self._seen = self.rules.view(self.ref, self._folded.state, self.inbox, self.policy)
+        if self.rules.echo is not None:
+            return self._echo(self.rules.echo(seen))
+        wanted = self.rules.contributions(self.ref, seen)
+        changed = [
+            self._contribution(target, value)
+            for target, value in wanted.items()
+            if self.contributed.get(target) != value
+        ]
+        changed += [self._contribution(target, None) for target in self.contributed if target not in wanted]
+        self.contributed = dict(wanted)
+        return changed
+
+    def _echo(self, value: Value | None) -> list[Contribution]:
+        """Answer those who asked; tell everyone only when the answer has changed."""
+        targets: Iterable[TwinRef] = self._askers
+        if value != self._echoed:
+            targets = {source for source, known in self.registers.items() if known.value is not None}
+            targets |= self._askers
+        self._echoed = value
+        answers = [
+            self._contribution(target, value if self.registers[target].value is not None else None)
+            for target in sorted(targets)
+        ]
+        self._askers = set()
+        return answers if value is not None else []
+
+    def _contribution(self, target: TwinRef, value: Value | None) -> Contribution:
+        return Contribution(self.ref, target, self.version, value)
+
+    def _ledger_findings(self) -> list[Finding]:
+        return [
+            Finding("posting-rejected", f"{record.key}: {record.reason}", record.posting.justified_by)
+            for versions in self.ledger.records.values()
+            for record in versions[-1:]
+            if record.reason is not None
+        ]
+
+    def _held_findings(self, folded: Folded[Any]) -> list[Finding]:
+        return [
+            Finding(
+                "event-held",
+                f"{one.event.type} waits for {one.waits_for}",
+                (one.event.event_id,),
+                one.event.time + self.policy.origin_deadline,
+            )
+            for one in folded.held
+        ]
