@@ -1,0 +1,324 @@
+"""The HTTP API, version 1: live twins for the OMS, and a way in for those without a broker."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Protocol
+
+from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request
+from fastapi.responses import Response
+from pydantic_core import to_json
+
+from adapters.http import problems
+from adapters.http.problems import Problem
+from canonical.envelope import BATCH, from_attributes, parse, parse_batch
+from canonical.errors import RejectedMessage, TransientFailure
+from canonical.identity import Kind, TwinRef, order, shipment, stock, twin_ref
+from canonical.translation import Connection, Inbound, Translate
+from twins.ports import (
+    Intake,
+    Publication,
+    Publisher,
+    Rejected,
+    Told,
+    TwinFilter,
+    TwinRow,
+    TwinStore,
+    Verdict,
+)
+
+PAGE_DEFAULT, PAGE_MAX = 50, 500
+JSON = "application/json"
+
+Verify = Callable[[bytes, str, str], bool]
+"""Body, signature header, secret → whether the signature is right."""
+
+
+class Reads(Protocol):
+    async def read(self, aspect: Any, ref: TwinRef) -> tuple[int, bytes] | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What the API stands on."""
+
+    intake: Intake
+    publisher: Publisher
+    publishes_later: bool
+    """True with a broker: what is posted is safe, but not yet in the twins (202)."""
+    reads: Reads
+    store: TwinStore
+    translators: Mapping[str, Translate]
+    signatures: Mapping[str, tuple[str, Verify]]
+    connection: Callable[[str, str], Connection]
+    api_keys: frozenset[str]
+    webhook_secrets: Mapping[str, str]
+    metrics: Callable[[], Awaitable[tuple[bytes, str]]]
+
+
+def build_api(service: Service) -> FastAPI:
+    """The application. Every path but health, metrics and signed webhooks asks for an API key."""
+    api = FastAPI(
+        title="twinsync",
+        version="1",
+        summary="Live twins of orders, stock and shipments",
+        docs_url="/docs",
+        openapi_url="/openapi.json",
+    )
+    problems.install(api)
+    api.include_router(_health(service))
+    api.include_router(_webhooks(service))
+    for router in (_twins(service), _lists(service), _events(service)):
+        api.include_router(router, dependencies=[Depends(_key_check(service.api_keys))])
+    return api
+
+
+# --- keys ------------------------------------------------------------------------------------------------
+
+
+def _key_check(keys: frozenset[str]) -> Callable[..., None]:
+    def check(
+        authorization: Annotated[str | None, Header()] = None,
+        x_api_key: Annotated[str | None, Header()] = None,
+    ) -> None:
+        told = x_api_key or (authorization or "").removeprefix("Bearer ").strip()
+        if not any(secrets.compare_digest(told.encode(), key.encode()) for key in keys):
+            raise Problem(
+                401,
+                "API key needed",
+                "send a valid key as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'",
+            )
+
+    return check
+
+
+# --- one twin --------------------------------------------------------------------------------------------
+
+
+def _twins(service: Service) -> APIRouter:
+    router = APIRouter(tags=["twins"])
+    paths: list[tuple[str, Callable[..., TwinRef]]] = [
+        ("/v1/orders/{order_id}", lambda order_id: order(order_id)),
+        ("/v1/shipments/{shipment_id}", lambda shipment_id: shipment(shipment_id)),
+        ("/v1/stock/{sku}/{location}", lambda sku, location: stock(sku, location)),
+        ("/v1/twins/{kind}/{key:path}", lambda kind, key: twin_ref(f"{kind}/{key}")),
+    ]
+    for path, ref_of in paths:
+        for suffix, aspect in (("/explain", "explain"), ("/postings", "postings")):
+            router.add_api_route(path + suffix, _reader(service, ref_of, aspect), methods=["GET"])
+        router.add_api_route(path + "/history", _historian(service, ref_of), methods=["GET"])
+        router.add_api_route(path, _reader(service, ref_of, "document"), methods=["GET"])
+    return router
+
+
+def _ref(request: Request, ref_of: Callable[..., TwinRef]) -> TwinRef:
+    return ref_of(**request.path_params)
+
+
+def _reader(
+    service: Service, ref_of: Callable[..., TwinRef], aspect: str
+) -> Callable[..., Awaitable[Response]]:
+    async def read(request: Request) -> Response:
+        ref = _ref(request, ref_of)
+        answer = await service.reads.read(aspect, ref)
+        if answer is None:
+            raise _unknown(ref)
+        version, body = answer
+        tag = f'"{version}"'
+        if request.headers.get("if-none-match") == tag:
+            return Response(status_code=304, headers={"ETag": tag})
+        return Response(body, headers={"ETag": tag}, media_type=JSON)
+
+    return read
+
+
+def _historian(service: Service, ref_of: Callable[..., TwinRef]) -> Callable[..., Awaitable[Response]]:
+    async def history(request: Request) -> Response:
+        ref = _ref(request, ref_of)
+        told = await service.store.history(ref)
+        if not told and await service.reads.read("document", ref) is None:
+            raise _unknown(ref)
+        return _json({"twin": str(ref), "events": [_told(one) for one in told]})
+
+    return history
+
+
+def _unknown(ref: TwinRef) -> Problem:
+    return Problem(404, "No such twin", f"nobody has told anything of {ref}", twin=str(ref))
+
+
+def _told(one: Told) -> dict[str, Any]:
+    event = one.event
+    return {
+        **event.attributes(),
+        "data": event.fact.model_dump(mode="json", exclude_defaults=True),
+        "arrival": one.arrival.value,
+        "recorded_at": one.recorded_at,
+    }
+
+
+# --- lists -----------------------------------------------------------------------------------------------
+
+_LISTS = {"orders": Kind.ORDER, "stock": Kind.STOCK, "shipments": Kind.SHIPMENT}
+
+
+def _lists(service: Service) -> APIRouter:
+    router = APIRouter(tags=["lists"])
+    for name, kind in _LISTS.items():
+        router.add_api_route(f"/v1/{name}", _lister(service, kind), methods=["GET"])
+    router.add_api_route("/v1/exceptions", _exceptions(service), methods=["GET"])
+    return router
+
+
+def _lister(service: Service, kind: Kind) -> Callable[..., Awaitable[Response]]:
+    async def page(
+        status: str | None = None,
+        customer_id: str | None = None,
+        sku: str | None = None,
+        location: str | None = None,
+        finding: Annotated[
+            str | None, Query(description="code of a finding, such as dispatch-missing")
+        ] = None,
+        cursor: Annotated[str | None, Query(description="next_cursor of the page before")] = None,
+        limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = PAGE_DEFAULT,
+    ) -> Response:
+        wanted = TwinFilter(kind, status, customer_id, sku, location, finding, cursor)
+        found = await service.store.rows(wanted, limit + 1)
+        more = str(found[limit - 1].ref) if len(found) > limit else None
+        return _json({"twins": [_row(row) for row in found[:limit]], "next_cursor": more})
+
+    return page
+
+
+def _exceptions(service: Service) -> Callable[..., Awaitable[Response]]:
+    async def exceptions(
+        finding: str | None = None,
+        limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = PAGE_DEFAULT,
+    ) -> Response:
+        found: list[TwinRow] = []
+        for kind in Kind:
+            found += await service.store.rows(TwinFilter(kind, finding=finding or ""), limit)
+        return _json({"twins": [_row(row) for row in found[:limit]]})
+
+    return exceptions
+
+
+def _row(row: TwinRow) -> dict[str, Any]:
+    return {
+        "twin": str(row.ref),
+        "status": row.status,
+        "version": row.version,
+        "customer_id": row.customer_id,
+        "sku": row.sku,
+        "location": row.location,
+        "findings": row.findings,
+        "changed_at": row.changed_at,
+    }
+
+
+# --- the way in ------------------------------------------------------------------------------------------
+
+
+def _events(service: Service) -> APIRouter:
+    router = APIRouter(tags=["events"])
+
+    @router.post("/v1/events")
+    async def post_events(request: Request) -> Response:
+        """One CloudEvent (structured or binary) or a batch. Nothing is stored unless all of it is right."""
+        body = await request.body()
+        content_type = request.headers.get("content-type", "")
+        headers = dict(request.headers)
+        if content_type.startswith(BATCH):
+            events = [_member(index, one) for index, one in enumerate(parse_batch(body))]
+        else:
+            events = [parse(body, headers, content_type)]
+        return await _publish(service, [Publication(event.structured()) for event in events])
+
+    return router
+
+
+def _member(index: int, attributes: Any) -> Any:
+    try:
+        return from_attributes(attributes)
+    except RejectedMessage as rejected:
+        field = f"{index}.{rejected.field}" if rejected.field else str(index)
+        raise RejectedMessage(rejected.reason, field=field) from None
+
+
+async def _publish(service: Service, messages: list[Publication]) -> Response:
+    if service.publishes_later:
+        await service.publisher.publish(messages)
+        return _json({"accepted": len(messages)}, 202)
+    verdicts = await service.intake.take(messages)
+    return _json({"accepted": len(messages), "arrivals": [_arrival(one) for one in verdicts]}, 200)
+
+
+def _arrival(verdict: Verdict) -> str:
+    if isinstance(verdict, Rejected):
+        raise Problem(422, "Message refused", verdict.reason, field=verdict.field)
+    return verdict.arrival.value
+
+
+def _webhooks(service: Service) -> APIRouter:
+    router = APIRouter(tags=["webhooks"])
+    check_key = _key_check(service.api_keys)
+
+    @router.post("/v1/webhooks/{adapter}/{connection}")
+    async def post_webhook(adapter: str, connection: str, request: Request) -> Response:
+        """A partner's payload as it comes. Signed, where a secret is configured; else with an API key."""
+        translate = service.translators.get(adapter)
+        if translate is None:
+            known = ", ".join(sorted(service.translators))
+            raise Problem(404, "No such adapter", f"{adapter!r} is not one of {known}")
+        body = await request.body()
+        secret = service.webhook_secrets.get(f"{adapter}/{connection}")
+        if secret is None:
+            check_key(request.headers.get("authorization"), request.headers.get("x-api-key"))
+        else:
+            _check_signature(service, adapter, request, body, secret)
+        translation = translate(Inbound(body, dict(request.headers)), service.connection(adapter, connection))
+        if not translation.events:
+            return _json({"accepted": 0}, 200)
+        return await _publish(service, [Publication(event.structured()) for event in translation.events])
+
+    return router
+
+
+def _check_signature(service: Service, adapter: str, request: Request, body: bytes, secret: str) -> None:
+    header, verify = service.signatures[adapter]
+    if not verify(body, request.headers.get(header, ""), secret):
+        raise Problem(401, "Signature wrong", f"{header} does not sign this body with the secret we share")
+
+
+# --- health ----------------------------------------------------------------------------------------------
+
+
+def _health(service: Service) -> APIRouter:
+    router = APIRouter(tags=["health"])
+
+    @router.get("/healthz")
+    async def healthz() -> Response:
+        """The process answers."""
+        return _json({"status": "up"})
+
+    @router.get("/readyz")
+    async def readyz() -> Response:
+        """Database and hosts answer too."""
+        try:
+            await service.reads.read("document", TwinRef(Kind.ERP, "readiness-probe"))
+        except TransientFailure as failure:
+            return problems.problem(503, "Not ready", str(failure))
+        return _json({"status": "ready"})
+
+    @router.get("/metrics")
+    async def metrics() -> Response:
+        body, content_type = await service.metrics()
+        return Response(body, media_type=content_type)
+
+    return router
+
+
+def _json(content: Any, status: int = 200) -> Response:
+    return Response(to_json(content), status, media_type=JSON)

@@ -1,0 +1,177 @@
+"""Between rows and what the core speaks."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic_core import from_json, to_json
+from sqlalchemy import RowMapping
+
+from canonical.catalogue import entry
+from canonical.envelope import Event
+from canonical.identity import TwinRef, twin_ref
+from canonical.postings import POSTING, Action, Command, Posting
+from twins.core.contributions import VALUE, Contribution
+from twins.core.dispatch import QueuedCommand
+from twins.core.history import Arrival
+from twins.core.ledger import Record, Status
+from twins.core.twin import Twin
+from twins.ports import Told, TwinRow
+
+Row = dict[str, Any]
+
+
+def moment_text(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def event_row(event: Event, arrival: Arrival, recorded_at: str) -> Row:
+    context = {
+        name: value
+        for name, value in (
+            ("correlationid", event.correlation_id),
+            ("causationid", event.causation_id),
+            ("traceparent", event.traceparent),
+        )
+        if value is not None
+    }
+    return {
+        "twin": str(event.subject),
+        "source": event.source,
+        "id": event.id,
+        "digest": event.digest(),
+        "type": event.type,
+        "time": moment_text(event.time),
+        "sequence": event.sequence,
+        "data": event.data_json.decode(),
+        "context": to_json(context).decode() if context else None,
+        "arrival": arrival.value,
+        "recorded_at": recorded_at,
+    }
+
+
+def read_event(row: RowMapping) -> Event:
+    """Rebuild an event; an old version's data is brought up to today's model."""
+    found = entry(row["type"])
+    if found.upcasters:
+        data = from_json(row["data"])
+        for upcast in found.upcasters:
+            data = upcast(data)
+        fact = found.model.model_validate(data)
+    else:
+        fact = found.model.model_validate_json(row["data"])
+    context = from_json(row["context"]) if row["context"] else {}
+    return Event(
+        source=row["source"],
+        id=row["id"],
+        subject=twin_ref(row["twin"]),
+        time=datetime.fromisoformat(row["time"]),
+        fact=fact,
+        sequence=row["sequence"],
+        correlation_id=context.get("correlationid"),
+        causation_id=context.get("causationid"),
+        traceparent=context.get("traceparent"),
+        data_json=row["data"].encode(),
+    )
+
+
+def read_told(row: RowMapping) -> Told:
+    return Told(read_event(row), Arrival(row["arrival"]), datetime.fromisoformat(row["recorded_at"]))
+
+
+def register_row(contribution: Contribution) -> Row:
+    return {
+        "target": str(contribution.target),
+        "source": str(contribution.source),
+        "version": contribution.version,
+        "value": None if contribution.value is None else VALUE.dump_json(contribution.value).decode(),
+    }
+
+
+def read_register(row: RowMapping) -> Contribution:
+    value = None if row["value"] is None else VALUE.validate_json(row["value"])
+    return Contribution(twin_ref(row["source"]), twin_ref(row["target"]), row["version"], value)
+
+
+def twin_row(twin: Twin, changed_at: str) -> Row:
+    snapshot = twin.snapshot()
+    labels = snapshot.labels()
+    due = min((one.due for one in snapshot.findings if one.due is not None), default=None)
+    codes = sorted({one.code for one in snapshot.findings})
+    return {
+        "twin": str(twin.ref),
+        "kind": twin.ref.kind.value,
+        "status": snapshot.status,
+        "version": twin.version,
+        "customer_id": labels.get("customer_id"),
+        "sku": labels.get("sku"),
+        "location": labels.get("location"),
+        "findings": f",{','.join(codes)}," if codes else None,
+        "due_at": None if due is None else moment_text(due),
+        "changed_at": changed_at,
+    }
+
+
+def read_twin_row(row: RowMapping) -> TwinRow:
+    return TwinRow(
+        twin_ref(row["twin"]),
+        row["status"],
+        row["version"],
+        row["customer_id"],
+        row["sku"],
+        row["location"],
+        tuple(code for code in (row["findings"] or "").split(",") if code),
+        datetime.fromisoformat(row["changed_at"]),
+    )
+
+
+def posting_json(posting: Posting) -> str:
+    return POSTING.dump_json(posting).decode()
+
+
+def posting_row(owner: TwinRef, record: Record, erp: str, changed_at: str) -> Row:
+    return {
+        "key": record.key,
+        "version": record.version,
+        "twin": str(owner),
+        "erp": erp,
+        "command": record.posting.command,
+        "status": record.status.value,
+        "posting": posting_json(record.posting),
+        "document": record.document,
+        "reversal": record.reversal,
+        "reason": record.reason,
+        "changed_at": changed_at,
+    }
+
+
+def read_record(row: RowMapping) -> Record:
+    return Record(
+        POSTING.validate_json(row["posting"]),
+        row["version"],
+        Status(row["status"]),
+        row["document"],
+        row["reversal"],
+        row["reason"],
+    )
+
+
+def command_row(owner: TwinRef, command: Command, erp: str, queued_at: str) -> Row:
+    return {
+        "erp": erp,
+        "twin": str(owner),
+        "key": command.key,
+        "version": command.version,
+        "action": command.action.value,
+        "posting": posting_json(command.posting),
+        "sent": 0,
+        "attempts": 0,
+        "queued_at": queued_at,
+    }
+
+
+def read_command(row: RowMapping) -> QueuedCommand:
+    posting = POSTING.validate_json(row["posting"])
+    command = Command(Action(row["action"]), row["version"], posting)
+    return QueuedCommand(row["number"], twin_ref(row["twin"]), command, bool(row["sent"]), row["attempts"])

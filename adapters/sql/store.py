@@ -1,0 +1,354 @@
+"""Twins in a relational database: one transaction a batch, fenced by the host's epoch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from pydantic_core import to_json
+from sqlalchemy import Select, Table, delete, func, select, tuple_, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from adapters.sql import rows
+from adapters.sql.engine import engines
+from adapters.sql.migrate import migrate
+from adapters.sql.tables import commands, dead_letters, events, hosts, mail, postings, registers, twins
+from canonical.errors import Fenced, InvariantViolated, TransientFailure
+from canonical.identity import PostingKey, TwinRef
+from canonical.postings import Posting
+from twins.core.batch import Effects
+from twins.core.contributions import Contribution
+from twins.core.dispatch import QueuedCommand
+from twins.core.ledger import Record, Status
+from twins.core.twin import Stored
+from twins.ports import Publication, Rejected, Told, TwinFilter, TwinRow
+
+T = TypeVar("T")
+
+PARAMETERS_MAX = 500
+"""Members of one IN list; SQLite takes 32,766 parameters, but long lists plan slowly."""
+
+
+def _one_erp(company: str) -> str:
+    return "main"
+
+
+class SqlStore:
+    """Implements TwinStore, CommandQueue and DeadLetters."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        erp_of: Callable[[str], str] = _one_erp,
+        host_of: Callable[[TwinRef], str] | None = None,
+    ) -> None:
+        """*erp_of* routes a company to its ERP instance; *host_of* names the host that owns a twin."""
+        self._writer, self._reader = engines(url)
+        self._erp_of = erp_of
+        self._host_of = host_of
+
+    async def migrate(self) -> None:
+        async with _translated():
+            await migrate(self._writer)
+
+    async def close(self) -> None:
+        await self._writer.dispose()
+        await self._reader.dispose()
+
+    # --- twins
+
+    async def claim(self, host: str) -> int:
+        statement = self._insert(hosts).values(host=host, epoch=1, claimed_at=_now())
+        statement = statement.on_conflict_do_update(
+            index_elements=["host"],
+            set_={"epoch": hosts.c.epoch + 1, "claimed_at": statement.excluded.claimed_at},
+        ).returning(hosts.c.epoch)
+        async with _translated(), self._writer.begin() as connection:
+            return int((await connection.execute(statement)).scalar_one())
+
+    async def load(self, refs: Collection[TwinRef]) -> dict[TwinRef, Stored]:
+        found: dict[TwinRef, Stored] = {}
+        async with _translated(), self._reader.connect() as connection:
+            for chunk in _chunks(list(refs)):
+                found |= await _load(connection, chunk)
+        return found
+
+    async def commit(
+        self, host: str, epoch: int, effects: Effects, delivered: Sequence[Contribution] = ()
+    ) -> None:
+        written = self._written(effects)
+        async with _translated(), self._writer.begin() as connection:
+            await _assert_epoch(connection, host, epoch)
+            for statement, values in written:
+                if values:
+                    await connection.execute(statement, values)
+            for contribution in delivered:
+                await connection.execute(_taken(contribution))
+
+    def _written(self, effects: Effects) -> list[tuple[Any, list[rows.Row]]]:
+        now = _now()
+        return [
+            (events.insert(), [rows.event_row(event, arrival, now) for event, arrival in effects.events]),
+            (
+                self._upsert(registers, "target", "source"),
+                [rows.register_row(one) for one in effects.registers.values()],
+            ),
+            (
+                self._upsert(twins, "twin"),
+                [rows.twin_row(twin, now) for twin in effects.touched.values()],
+            ),
+            (
+                self._upsert(postings, "key", "version"),
+                [
+                    rows.posting_row(owner, record, self._erp(record.posting), now)
+                    for owner, record in _latest(effects.records)
+                ],
+            ),
+            (
+                commands.insert(),
+                [
+                    rows.command_row(owner, command, self._erp(command.posting), now)
+                    for owner, command in effects.commands
+                ],
+            ),
+            (
+                self._upsert(mail, "target", "source"),
+                [
+                    rows.register_row(one) | {"host": self._host_of(one.target) if self._host_of else ""}
+                    for one in effects.mail.values()
+                ],
+            ),
+        ]
+
+    async def mail(self, limit: int) -> list[Contribution]:
+        return [rows.read_register(row) for row in await self._rows(select(mail).limit(limit))]
+
+    async def history(self, ref: TwinRef) -> list[Told]:
+        statement = select(events).where(events.c.twin == str(ref)).order_by(events.c.number)
+        return [rows.read_told(row) for row in await self._rows(statement)]
+
+    async def rows(self, wanted: TwinFilter, limit: int) -> list[TwinRow]:
+        statement = select(twins).where(twins.c.kind == wanted.kind.value)
+        for name in ("status", "customer_id", "sku", "location"):
+            if (value := getattr(wanted, name)) is not None:
+                statement = statement.where(twins.c[name] == value)
+        if wanted.finding == "":
+            statement = statement.where(twins.c.findings.is_not(None))
+        elif wanted.finding is not None:
+            statement = statement.where(twins.c.findings.contains(f",{wanted.finding},", autoescape=True))
+        if wanted.after is not None:
+            statement = statement.where(twins.c.twin > wanted.after)
+        statement = statement.order_by(twins.c.twin).limit(limit)
+        return [rows.read_twin_row(row) for row in await self._rows(statement)]
+
+    async def counts(self) -> dict[tuple[str, str], int]:
+        """(kind, status) → how many twins."""
+        statement = select(twins.c.kind, twins.c.status, func.count().label("many")).group_by(
+            twins.c.kind, twins.c.status
+        )
+        return {(row["kind"], row["status"]): row["many"] for row in await self._rows(statement)}
+
+    async def posting_counts(self) -> dict[tuple[str, str], int]:
+        """(command, status) → how many versions."""
+        statement = select(postings.c.command, postings.c.status, func.count().label("many")).group_by(
+            postings.c.command, postings.c.status
+        )
+        return {(row["command"], row["status"]): row["many"] for row in await self._rows(statement)}
+
+    async def live_postings(self) -> dict[PostingKey, Record]:
+        """The current version of each key that the ERP holds, or will once it has answered."""
+        statement = select(postings).order_by(postings.c.key, postings.c.version)
+        current = {record.key: record for record in map(rows.read_record, await self._rows(statement))}
+        live = (Status.QUEUED, Status.CONFIRMED)
+        return {key: record for key, record in current.items() if record.status in live}
+
+    async def arrivals(self) -> dict[str, int]:
+        """How each stored event arrived → how many."""
+        statement = select(events.c.arrival, func.count().label("many")).group_by(events.c.arrival)
+        return {row["arrival"]: row["many"] for row in await self._rows(statement)}
+
+    async def due(self, now: datetime, limit: int) -> list[TwinRow]:
+        statement = select(twins).where(twins.c.due_at <= rows.moment_text(now)).limit(limit)
+        return [rows.read_twin_row(row) for row in await self._rows(statement)]
+
+    async def raised(self, refs: Sequence[TwinRef], now: datetime) -> None:
+        async with _translated(), self._writer.begin() as connection:
+            for chunk in _chunks([str(ref) for ref in refs]):
+                await connection.execute(
+                    update(twins)
+                    .where(twins.c.twin.in_(chunk), twins.c.due_at <= rows.moment_text(now))
+                    .values(due_at=None)
+                )
+
+    # --- commands
+
+    async def queued(self, erp: str, limit: int) -> list[QueuedCommand]:
+        statement = select(commands).where(commands.c.erp == erp).order_by(commands.c.number).limit(limit)
+        return [rows.read_command(row) for row in await self._rows(statement)]
+
+    async def statuses(self, keys: Collection[PostingKey]) -> dict[tuple[PostingKey, int], Status]:
+        found: dict[tuple[PostingKey, int], Status] = {}
+        for chunk in _chunks(list(keys)):
+            statement = select(postings.c.key, postings.c.version, postings.c.status).where(
+                postings.c.key.in_(chunk)
+            )
+            for row in await self._rows(statement):
+                found[PostingKey(row["key"]), row["version"]] = Status(row["status"])
+        return found
+
+    async def under(self, prefix: str) -> dict[tuple[PostingKey, int], Status]:
+        # "0" is the character after "/": the range is all keys that begin with the prefix.
+        statement = select(postings.c.key, postings.c.version, postings.c.status).where(
+            postings.c.key >= prefix, postings.c.key < prefix[:-1] + "0"
+        )
+        return {
+            (PostingKey(row["key"]), row["version"]): Status(row["status"])
+            for row in await self._rows(statement)
+        }
+
+    async def sending(self, numbers: Collection[int]) -> None:
+        async with _translated(), self._writer.begin() as connection:
+            for chunk in _chunks(list(numbers)):
+                await connection.execute(
+                    update(commands)
+                    .where(commands.c.number.in_(chunk))
+                    .values(sent=1, attempts=commands.c.attempts + 1)
+                )
+
+    async def finished(self, numbers: Collection[int]) -> None:
+        async with _translated(), self._writer.begin() as connection:
+            for chunk in _chunks(list(numbers)):
+                await connection.execute(delete(commands).where(commands.c.number.in_(chunk)))
+
+    # --- dead letters
+
+    async def keep(self, letters: Sequence[tuple[Publication, Rejected]]) -> None:
+        now = _now()
+        statement = self._insert(dead_letters)
+        statement = statement.on_conflict_do_update(
+            index_elements=["digest"],
+            set_={
+                "seen": dead_letters.c.seen + 1,
+                "last_seen": statement.excluded.last_seen,
+                "reason": statement.excluded.reason,
+                "field": statement.excluded.field,
+            },
+        )
+        async with _translated(), self._writer.begin() as connection:
+            await connection.execute(statement, [_letter(message, why, now) for message, why in letters])
+
+    async def letters(self, limit: int) -> list[dict[str, Any]]:
+        """Refused messages, newest last."""
+        return [dict(row) for row in await self._rows(select(dead_letters).limit(limit))]
+
+    # --- statements
+
+    async def _rows(self, statement: Select[Any]) -> list[Any]:
+        async with _translated(), self._reader.connect() as connection:
+            return list((await connection.execute(statement)).mappings())
+
+    def _insert(self, table: Table) -> Any:
+        return _dialect(self._writer).insert(table)
+
+    def _upsert(self, table: Table, *key: str) -> Any:
+        statement = self._insert(table)
+        changes = {
+            column.name: statement.excluded[column.name] for column in table.c if column.name not in key
+        }
+        newer = statement.excluded.version > table.c.version if table in (registers, mail) else None
+        return statement.on_conflict_do_update(index_elements=list(key), set_=changes, where=newer)
+
+    def _erp(self, posting: Posting) -> str:
+        return self._erp_of(posting.company)
+
+
+def _dialect(engine: AsyncEngine) -> Any:
+    return sqlite if engine.dialect.name == "sqlite" else postgresql
+
+
+async def _assert_epoch(connection: AsyncConnection, host: str, epoch: int) -> None:
+    """Lock the host's row, so that a newer incarnation waits until this transaction has ended."""
+    held = update(hosts).where(hosts.c.host == host, hosts.c.epoch == epoch).values(epoch=epoch)
+    if (await connection.execute(held)).rowcount != 1:
+        raise Fenced(f"host {host} lost epoch {epoch} to a newer incarnation")
+
+
+async def _load(connection: AsyncConnection, refs: Sequence[TwinRef]) -> dict[TwinRef, Stored]:
+    names = [str(ref) for ref in refs]
+    versions: dict[str, int] = {}
+    told: dict[str, list[Any]] = {}
+    words: dict[str, list[Any]] = {}
+    records: dict[str, list[Any]] = {}
+    for row in await connection.execute(select(twins.c.twin, twins.c.version).where(twins.c.twin.in_(names))):
+        versions[row.twin] = row.version
+    if versions:
+        known = list(versions)
+        stored = select(events).where(events.c.twin.in_(known))
+        for told_row in (await connection.execute(stored)).mappings():
+            told.setdefault(told_row["twin"], []).append(rows.read_event(told_row))
+        held = select(registers).where(registers.c.target.in_(known))
+        for register in (await connection.execute(held)).mappings():
+            words.setdefault(register["target"], []).append(rows.read_register(register))
+        posted = select(postings).where(postings.c.twin.in_(known))
+        for record in (await connection.execute(posted)).mappings():
+            records.setdefault(record["twin"], []).append(rows.read_record(record))
+    return {
+        ref: Stored(
+            versions.get(name, 0),
+            tuple(told.get(name, ())),
+            tuple(words.get(name, ())),
+            tuple(records.get(name, ())),
+        )
+        for ref, name in zip(refs, names, strict=True)
+    }
+
+
+def _taken(contribution: Contribution) -> Any:
+    """Take a letter out of the mail, unless a newer one has replaced it."""
+    return delete(mail).where(
+        tuple_(mail.c.target, mail.c.source) == (str(contribution.target), str(contribution.source)),
+        mail.c.version <= contribution.version,
+    )
+
+
+def _latest(changed: Iterable[tuple[TwinRef, Record]]) -> list[tuple[TwinRef, Record]]:
+    """The last word on each version of each key."""
+    return list({(record.key, record.version): (owner, record) for owner, record in changed}.values())
+
+
+def _letter(message: Publication, why: Rejected, now: str) -> rows.Row:
+    return {
+        "digest": hashlib.sha256(message.body + to_json(dict(message.headers))).digest(),
+        "body": message.body,
+        "headers": to_json(dict(message.headers)).decode(),
+        "content_type": message.content_type,
+        "reason": why.reason,
+        "field": why.field,
+        "seen": 1,
+        "first_seen": now,
+        "last_seen": now,
+    }
+
+
+def _chunks(many: list[T]) -> Iterable[list[T]]:
+    return (many[start : start + PARAMETERS_MAX] for start in range(0, len(many), PARAMETERS_MAX))
+
+
+def _now() -> str:
+    return rows.moment_text(datetime.now(UTC))
+
+
+@asynccontextmanager
+async def _translated() -> AsyncIterator[None]:
+    try:
+        yield
+    except (OperationalError, InterfaceError, OSError) as error:
+        raise TransientFailure(f"database: {error}") from error
+    except DBAPIError as error:
+        raise InvariantViolated(f"database: {error}") from error

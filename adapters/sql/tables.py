@@ -1,0 +1,134 @@
+"""Tables of the store. Events are rows and never change; everything else can be derived or is a queue.
+
+Twins are named by their text form ``kind/key``; moments are ISO 8601 text in UTC with microseconds,
+which sorts.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData()
+# SQLite numbers rows by itself only for the type INTEGER; PostgreSQL wants the wider one.
+_Number = BigInteger().with_variant(Integer, "sqlite")
+
+hosts = Table(
+    "hosts",
+    metadata,
+    Column("host", String, primary_key=True),
+    Column("epoch", BigInteger, nullable=False),
+    Column("claimed_at", String, nullable=False),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("number", _Number, primary_key=True, autoincrement=True),
+    Column("twin", String, nullable=False),
+    Column("source", String, nullable=False),
+    Column("id", String, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("type", String, nullable=False),
+    Column("time", String, nullable=False),
+    Column("sequence", BigInteger),
+    Column("data", Text, nullable=False),
+    Column("context", Text),
+    Column("arrival", String, nullable=False),
+    Column("recorded_at", String, nullable=False),
+    UniqueConstraint("twin", "source", "id", "digest"),
+)
+
+registers = Table(
+    "registers",
+    metadata,
+    Column("target", String, primary_key=True),
+    Column("source", String, primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    Column("value", Text),
+)
+
+twins = Table(
+    "twins",
+    metadata,
+    Column("twin", String, primary_key=True),
+    Column("kind", String, nullable=False),
+    Column("status", String, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("customer_id", String),
+    Column("sku", String),
+    Column("location", String),
+    Column("findings", Text),
+    Column("due_at", String),
+    Column("changed_at", String, nullable=False),
+    Index("twins_by_status", "kind", "status", "twin"),
+    Index("twins_by_due", "due_at"),
+)
+
+postings = Table(
+    "postings",
+    metadata,
+    Column("key", String, primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("twin", String, nullable=False, index=True),
+    Column("erp", String, nullable=False),
+    Column("command", String, nullable=False),
+    Column("status", String, nullable=False),
+    Column("posting", Text, nullable=False),
+    Column("document", String),
+    Column("reversal", String),
+    Column("reason", Text),
+    Column("changed_at", String, nullable=False),
+)
+
+commands = Table(
+    "commands",
+    metadata,
+    Column("number", _Number, primary_key=True, autoincrement=True),
+    Column("erp", String, nullable=False),
+    Column("twin", String, nullable=False),
+    Column("key", String, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("action", String, nullable=False),
+    Column("posting", Text, nullable=False),
+    Column("sent", SmallInteger, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("queued_at", String, nullable=False),
+    Index("commands_by_erp", "erp", "number"),
+)
+
+mail = Table(
+    "mail",
+    metadata,
+    Column("target", String, primary_key=True),
+    Column("source", String, primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    Column("value", Text),
+    Column("host", String, nullable=False, index=True),
+)
+
+dead_letters = Table(
+    "dead_letters",
+    metadata,
+    Column("number", _Number, primary_key=True, autoincrement=True),
+    Column("digest", LargeBinary, nullable=False, unique=True),
+    Column("body", LargeBinary, nullable=False),
+    Column("headers", Text, nullable=False),
+    Column("content_type", String),
+    Column("reason", Text, nullable=False),
+    Column("field", String, nullable=False),
+    Column("seen", Integer, nullable=False),
+    Column("first_seen", String, nullable=False),
+    Column("last_seen", String, nullable=False),
+)

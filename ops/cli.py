@@ -1,0 +1,201 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import SecretStr
+from rich.console import Console
+from rich.progress import Progress
+
+from canonical.errors import RejectedMessage, TransientFailure
+from canonical.translation import Connection, Inbound
+
+app = typer.Typer(
+    name="twinsync",
+    help="Live twins of orders, stock and shipments: the same facts give the same state and the same ERP "
+    "postings, in whatever order and however often they arrive.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+)
+out = Console()
+err = Console(stderr=True)
+
+BROKEN_INPUT = 2
+"""Exit status for input that is refused."""
+
+
+def main() -> None:
+    app()
+
+
+@app.command()
+def demo(
+    orders: Annotated[int, typer.Option(min=1, help="How many orders the day has.")] = 200,
+    seed: Annotated[int, typer.Option(help="The day is made from it; the same seed, the same day.")] = 1,
+    broker: Annotated[
+        str | None, typer.Option(help="AMQP address of a RabbitMQ; without it no broker is needed.")
+    ] = None,
+    port: Annotated[int, typer.Option(help="HTTP port; 0: any free one.")] = 8080,
+    leave: Annotated[bool, typer.Option("--exit", help="End after the summary.")] = False,
+    data_dir: Annotated[Path, typer.Option(help="Where the demo keeps its databases.")] = Path(
+        ".twinsync/demo"
+    ),
+) -> None:
+    """Run a day of orders, twice, disordered and in order, and compare.
+
+    Starts the service and a simulated ERP, sends Shopify, EasyPost and X12 payloads with duplicates and late
+    messages, and shows what became of them. Exit status 0 only if both runs end in the same truth.
+    """
+    from ops.local import prepare_environment
+
+    prepare_environment(data_dir)
+    from ops.demo.run import run_demo
+
+    raise typer.Exit(run_demo(orders, seed, broker, port, leave, data_dir, out))
+
+
+@app.command()
+def up(
+    port: Annotated[int | None, typer.Option(help="HTTP port; TWINSYNC_HTTP_PORT otherwise.")] = None,
+) -> None:
+    """Start the service and stay up, configured by TWINSYNC_* variables.
+
+    Uses the Ray cluster that RAY_ADDRESS names, or starts one of its own on this machine.
+    """
+    from ops.local import local_ray, start_http, start_twins
+    from ops.settings import Settings
+    from ops.wiring import Installation
+
+    settings = Settings()
+    changes: dict[str, object] = {"http_port": port} if port is not None else {}
+    if not settings.api_keys:
+        key = secrets.token_urlsafe(24)
+        changes["api_keys"] = (SecretStr(key),)
+        out.print(f"No TWINSYNC_API_KEYS: made one for this run: [bold]{key}[/]")
+    installation = Installation(settings.model_copy(update=changes))
+    with local_ray(settings.data_dir):
+        with out.status("starting twin hosts"):
+            asyncio.run(start_twins(installation))
+        with out.status("starting HTTP"):
+            address = start_http(installation)
+        out.print(f"twinsync answers at [bold]{address}[/]; its API is described at {address}/docs")
+        wait_for_signal()
+
+
+def wait_for_signal() -> None:
+    """Sleep until interrupted or terminated."""
+    signal.sigwait({signal.SIGINT, signal.SIGTERM})
+
+
+@app.command()
+def translate(
+    file: Annotated[Path, typer.Argument(help="A payload as the partner sends it; - for standard input.")],
+    adapter: Annotated[str, typer.Option(help="shopify, easypost, x12 or canonical.")],
+    topic: Annotated[
+        str | None, typer.Option(help="Shopify: the webhook's topic, if it is not told.")
+    ] = None,
+    connection: Annotated[str, typer.Option(help="Name of the connection, part of the source.")] = "default",
+    setting: Annotated[
+        list[str] | None, typer.Option(help="A connection setting, such as location.123=DC-01.")
+    ] = None,
+) -> None:
+    """Print a payload as canonical CloudEvents, one JSON a line. Needs no service.
+
+    Exit status 2, with one line on standard error, for a payload that is refused.
+    """
+    headers = {"x-shopify-topic": topic} if topic is not None else {}
+    for event in _translated(file, adapter, _connection(adapter, connection, setting), headers):
+        sys.stdout.buffer.write(event.structured() + b"\n")
+    sys.stdout.flush()
+
+
+@app.command()
+def publish(
+    files: Annotated[list[Path], typer.Argument(help="Payloads; - for standard input.")],
+    adapter: Annotated[str, typer.Option(help="shopify, easypost, x12 or canonical.")],
+    topic: Annotated[
+        str | None, typer.Option(help="Shopify: the webhook's topic, if it is not told.")
+    ] = None,
+    connection: Annotated[str, typer.Option(help="Name of the connection, part of the source.")] = "default",
+    setting: Annotated[
+        list[str] | None, typer.Option(help="A connection setting, such as location.123=DC-01.")
+    ] = None,
+    url: Annotated[str, typer.Option(help="Where twinsync answers.")] = "http://127.0.0.1:8080",
+    key: Annotated[str, typer.Option(envvar="TWINSYNC_API_KEY", help="An API key.")] = "",
+    broker: Annotated[
+        str | None, typer.Option(envvar="TWINSYNC_AMQP_URL", help="Publish to this RabbitMQ instead of HTTP.")
+    ] = None,
+) -> None:
+    """Translate payloads and send them to a running twinsync. Sending twice does no harm."""
+    from canonical.envelope import batch
+    from ops.publish import publish_to_broker, publish_to_http
+
+    events = []
+    headers = {"x-shopify-topic": topic} if topic is not None else {}
+    told = _connection(adapter, connection, setting)
+    with Progress(console=err, transient=True) as progress:
+        task = progress.add_task("translating", total=len(files))
+        for file in files:
+            events += _translated(file, adapter, told, headers)
+            progress.advance(task)
+    try:
+        if broker is not None:
+            asyncio.run(publish_to_broker(broker, events))
+        elif events:
+            publish_to_http(url, key, batch(events))
+    except TransientFailure as failure:
+        err.print(f"not sent, try again: {failure}", style="red", highlight=False)
+        raise typer.Exit(1) from None
+    except RejectedMessage as rejected:
+        raise _refused("publish", rejected) from None
+    out.print(f"{len(events)} events from {len(files)} files")
+
+
+def _connection(adapter: str, name: str, settings: list[str] | None) -> Connection:
+    pairs = dict(setting.partition("=")[::2] for setting in settings or [])
+    return Connection(adapter, name, pairs)
+
+
+def _translated(file: Path, adapter: str, connection: Connection, headers: dict[str, str]):  # type: ignore[no-untyped-def]
+    from ops.wiring import TRANSLATORS
+
+    if adapter not in TRANSLATORS:
+        known = ", ".join(sorted(TRANSLATORS))
+        err.print(f"no adapter {adapter!r}; there are {known}", style="red", highlight=False)
+        raise typer.Exit(BROKEN_INPUT)
+    try:
+        body = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+        return TRANSLATORS[adapter](Inbound(body, headers), connection).events
+    except RejectedMessage as rejected:
+        raise _refused(str(file), rejected) from None
+    except OSError as error:
+        err.print(f"{file}: {error.strerror}", style="red", highlight=False)
+        raise typer.Exit(BROKEN_INPUT) from None
+
+
+def _refused(what: str, rejected: RejectedMessage) -> typer.Exit:
+    line = " ".join(f"{what}: {rejected}".split())
+    err.print(line, style="red", highlight=False, soft_wrap=True, markup=False)
+    return typer.Exit(BROKEN_INPUT)
+
+
+@app.command()
+def schemas() -> None:
+    """Print the JSON Schema of every event's data, by type."""
+    from pydantic_core import to_json
+
+    from canonical.catalogue import json_schemas
+
+    sys.stdout.buffer.write(to_json(json_schemas(), indent=2) + b"\n")
+
+
+if __name__ == "__main__":
+    main()

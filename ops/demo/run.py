@@ -1,0 +1,314 @@
+"""The demo: one day, run in order and in disorder, and what both come to."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import shutil
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+from pydantic_core import from_json
+from rich.console import Console
+from rich.panel import Panel
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from adapters.simulated_erp.connector import SimulatedErpConnector
+from adapters.simulated_erp.models import TrialBalance
+from adapters.simulated_erp.process import start as start_erp
+from canonical.identity import Kind, TwinRef, twin_ref
+from canonical.postings import Posting
+from canonical.translation import Inbound
+from ops.demo.day import Day, Message, in_order, make_day
+from ops.demo.disorder import disorder
+from ops.local import free_port, local_ray, quiet, start_http, start_twins, stop_twins
+from ops.settings import Settings
+from ops.wiring import TRANSLATORS, Installation
+from twins.ports import Publication, TwinFilter
+from twins.runtime.cluster import RayCalls
+from twins.runtime.host import Aspect
+from twins.runtime.ingest import Directory
+
+MESSAGES_AT_ONCE = 40
+TWINS_AT_ONCE = 500
+DUPLICATED, LATE = 0.20, 0.30
+GOLD_ORDER_STATES = [
+    "placed",
+    "validated",
+    "held",
+    "allocated",
+    "released",
+    "partly-shipped",
+    "shipped",
+    "partly-delivered",
+    "delivered",
+    "closed",
+    "cancelled",
+]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What one run of the day came to."""
+
+    documents: dict[str, dict[str, Any]]
+    """Twin → its state, but for its version, which counts commits."""
+    postings: dict[str, Posting]
+    balance: TrialBalance
+    counts: dict[str, float]
+    messages: int
+    events: int
+    seconds: float
+    erp_faults: list[str] = field(default_factory=list)
+    """Posting keys for which the ERP does not hold exactly one live document."""
+
+
+def run_demo(
+    orders: int, seed: int, broker: str | None, port: int, leave: bool, data_dir: Path, out: Console
+) -> int:
+    """Answers the exit status: 0 where both runs end in the same truth and the books balance."""
+    started = time.monotonic()
+    day = make_day(seed, orders)
+    shutil.rmtree(data_dir, ignore_errors=True)
+    with contextlib.ExitStack() as stack:
+        with out.status("starting Ray and two simulated ERPs"):
+            stack.enter_context(local_ray(data_dir))
+            erps = [stack.enter_context(start_erp()) for _ in range(2)]
+        key = secrets.token_urlsafe(18)
+        ordered = _installation(data_dir / "in-order", erps[0].url, broker, key, 0)
+        reference = asyncio.run(_run(ordered, day, in_order(day), "in order, once each", out))
+        asyncio.run(stop_twins(ordered))
+        disordered = _installation(data_dir / "disordered", erps[1].url, broker, key, port or free_port())
+        messages = disorder(day, seed, duplicated=DUPLICATED, late=LATE)
+        outcome = asyncio.run(_run(disordered, day, messages, "late, swapped, duplicated", out, serve=True))
+        status = _report(day, reference, outcome, out)
+        story = asyncio.run(_story(disordered, outcome))
+        out.print(Panel(story[1], title=f"why {story[0]} is what it is", title_align="left"))
+        _verdict(reference, outcome, time.monotonic() - started, out)
+        if not leave:
+            _try_it(disordered, story[0], key, out)
+        asyncio.run(stop_twins(disordered))
+    return status
+
+
+def _installation(folder: Path, erp: str, broker: str | None, key: str, port: int) -> Installation:
+    return Installation(
+        Settings(
+            data_dir=folder,
+            database_url=None,
+            amqp_url=broker,
+            amqp_prefix=f"twinsync.demo-{secrets.token_hex(4)}",
+            erp_connector="simulated",
+            erp_url=erp,
+            api_keys=(SecretStr(key),),
+            http_port=port,
+        )
+    )
+
+
+# --- running ---------------------------------------------------------------------------------------------
+
+
+async def _run(
+    installation: Installation,
+    day: Day,
+    messages: Sequence[Message],
+    name: str,
+    out: Console,
+    *,
+    serve: bool = False,
+) -> Outcome:
+    with out.status(f"starting twins: {name}"):
+        await start_twins(installation)
+        if serve:
+            await asyncio.to_thread(start_http, installation)
+    started = time.monotonic()
+    events = await _send(installation, day, messages, name, out)
+    with out.status("waiting for the last postings"):
+        counts = await quiet(installation, events)
+    return await _outcome(installation, counts, len(messages), events, time.monotonic() - started)
+
+
+async def _send(
+    installation: Installation, day: Day, messages: Sequence[Message], name: str, out: Console
+) -> int:
+    """Publish through the adapters, as partners do. Answers how many events the messages told."""
+    store = installation.store()
+    publisher = installation.publisher(_directory(installation), store)
+    columns = (TextColumn(f"{name:<26}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    events = 0
+    try:
+        with Progress(*columns, console=out) as progress:
+            task = progress.add_task(name, total=len(messages))
+            for start in range(0, len(messages), MESSAGES_AT_ONCE):
+                some = messages[start : start + MESSAGES_AT_ONCE]
+                told = [event for message in some for event in _translated(day, message)]
+                await publisher.publish([Publication(event.structured()) for event in told])
+                events += len(told)
+                progress.advance(task, len(some))
+    finally:
+        await publisher.close()
+        await store.close()
+    return events
+
+
+def _translated(day: Day, message: Message):  # type: ignore[no-untyped-def]
+    connection = day.connections[message.adapter, message.connection]
+    return TRANSLATORS[message.adapter](Inbound(message.body, message.headers), connection).events
+
+
+def _directory(installation: Installation) -> Directory:
+    return Directory(installation.placement, RayCalls(installation))
+
+
+async def _outcome(
+    installation: Installation, counts: dict[str, float], messages: int, events: int, seconds: float
+) -> Outcome:
+    store = installation.store()
+    erp = SimulatedErpConnector(installation.settings.erp_url or "")
+    try:
+        live = await store.live_postings()
+        standing = {document.posting_key async for document in erp.documents(live=True)}
+        doubled = (await erp.live_documents()).doubled
+        return Outcome(
+            documents=await _documents(installation, store),
+            postings={key: record.posting for key, record in live.items()},
+            balance=await erp.trial_balance(),
+            counts=counts,
+            messages=messages,
+            events=events,
+            seconds=seconds,
+            erp_faults=sorted((standing ^ live.keys()) | doubled.keys()),
+        )
+    finally:
+        await store.close()
+        await erp.close()
+
+
+async def _documents(installation: Installation, store: Any) -> dict[str, dict[str, Any]]:
+    directory = _directory(installation)
+    found: dict[str, dict[str, Any]] = {}
+    for kind in Kind:
+        after: str | None = None
+        while rows := await store.rows(TwinFilter(kind, after=after), TWINS_AT_ONCE):
+            refs = [row.ref for row in rows]
+            for ref, answer in zip(refs, await directory.read(Aspect.DOCUMENT, refs), strict=True):
+                assert answer is not None, f"{ref} is listed and cannot be read"
+                document = from_json(answer[1])
+                del document["version"]
+                found[str(ref)] = document
+            after = str(refs[-1])
+    return found
+
+
+async def _story(installation: Installation, outcome: Outcome) -> tuple[TwinRef, str]:
+    """The explanation of the order with most to tell."""
+    name = max(
+        (twin for twin in outcome.documents if twin.startswith("order/")),
+        key=lambda twin: (
+            bool(outcome.documents[twin]["returns"]),
+            len(outcome.documents[twin]["shipments"]),
+            twin,
+        ),
+    )
+    ref = twin_ref(name)
+    (answer,) = await _directory(installation).read(Aspect.EXPLAIN, [ref])
+    assert answer is not None
+    told = from_json(answer[1])
+    lines = [*told["because"], "", *told["postings"], *told["findings"], *told["held"]]
+    return ref, f"status: {told['status']}\n" + "\n".join(lines)
+
+
+# --- reporting -------------------------------------------------------------------------------------------
+
+
+def _report(day: Day, reference: Outcome, outcome: Outcome, out: Console) -> int:
+    out.print(_states(reference, outcome))
+    out.print(_postings(outcome))
+    out.print(_balance(outcome))
+    late, reversals = outcome.counts["late"], outcome.counts["reversals"] - reference.counts["reversals"]
+    out.print(
+        f"{outcome.messages} messages told {outcome.events} events: "
+        f"[bold]{outcome.counts['duplicates']:.0f}[/] were known already, [bold]{late:.0f}[/] came late and "
+        f"were folded in where they belong; lateness caused [bold]{reversals:.0f}[/] reversals more than the "
+        f"day in order, and [bold]{outcome.counts['annulled']:.0f}[/] postings were annulled unsent."
+    )
+    return 0 if _equal(reference, outcome) and _sound(outcome) and _sound(reference) else 1
+
+
+def _equal(reference: Outcome, outcome: Outcome) -> bool:
+    return reference.documents == outcome.documents and reference.postings == outcome.postings
+
+
+def _sound(outcome: Outcome) -> bool:
+    return outcome.balance.in_balance and not outcome.erp_faults
+
+
+def _states(reference: Outcome, outcome: Outcome) -> Table:
+    table = Table("order state", "orders", "in order", title="Orders by state", title_justify="left")
+    many = Counter(one["status"] for one in outcome.documents.values() if one["kind"] == "order")
+    ordered = Counter(one["status"] for one in reference.documents.values() if one["kind"] == "order")
+    for status in sorted(many | ordered, key=_place):
+        table.add_row(status, str(many[status]), str(ordered[status]))
+    return table
+
+
+def _place(status: str) -> tuple[int, str]:
+    return (GOLD_ORDER_STATES.index(status) if status in GOLD_ORDER_STATES else -1, status)
+
+
+def _postings(outcome: Outcome) -> Table:
+    table = Table("posting", "live documents", title="Postings by kind", title_justify="left")
+    for command, many in sorted(Counter(one.command for one in outcome.postings.values()).items()):
+        table.add_row(command, str(many))
+    return table
+
+
+def _balance(outcome: Outcome) -> Table:
+    table = Table("account", "debit", "credit", title="Trial balance of the ERP", title_justify="left")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in outcome.balance.rows:
+        table.add_row(row.account, f"{row.debit:,.2f}", f"{row.credit:,.2f}")
+    table.add_section()
+    debit, credit = (sum(getattr(row, side) for row in outcome.balance.rows) for side in ("debit", "credit"))
+    table.add_row("total", f"{debit:,.2f}", f"{credit:,.2f}")
+    return table
+
+
+def _verdict(reference: Outcome, outcome: Outcome, seconds: float, out: Console) -> None:
+    states = _differences(reference.documents, outcome.documents)
+    live = _differences(reference.postings, outcome.postings)
+    for name in [*states, *live][:10]:
+        out.print(f"  differs: {name}", style="red")
+    good = not states and not live and _sound(outcome) and _sound(reference)
+    verdict = "[bold green]equal[/]" if good else "[bold red]NOT EQUAL[/]"
+    out.print(
+        f"Verdict: {verdict}. {len(outcome.documents)} twins and {len(outcome.postings)} live postings, in "
+        f"order and in disorder; {len(states)} twins and {len(live)} postings differ; trial balance "
+        f"{'in balance' if outcome.balance.in_balance else 'OUT OF BALANCE'}; "
+        f"{len(outcome.erp_faults)} keys without exactly one live document. {seconds:.0f} s in all."
+    )
+
+
+def _differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    return sorted(key for key in one.keys() | other.keys() if one.get(key) != other.get(key))
+
+
+def _try_it(installation: Installation, order: TwinRef, key: str, out: Console) -> None:
+    from ops.cli import wait_for_signal
+
+    address = f"http://127.0.0.1:{installation.settings.http_port}"
+    header = f"-H 'Authorization: Bearer {key}'"
+    out.print("\nThe service stays up. Try:", style="bold")
+    for path in (f"/v1/orders/{order.key}", f"/v1/orders/{order.key}/explain", "/v1/orders?status=held"):
+        out.print(f"  curl -s {header} '{address}{path}'", soft_wrap=True, highlight=False)
+    out.print("\nCtrl-C ends it.")
+    wait_for_signal()

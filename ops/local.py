@@ -1,0 +1,152 @@
+"""A whole twinsync on this machine: Ray, actors and HTTP, started and stopped as one.
+
+Imported before Ray, since Ray reads its environment as it is imported.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ops.wiring import Installation
+
+RAY_PATH_LENGTH_MAX = 40
+"""Ray puts sockets below its folder; Linux allows a socket's path 107 characters."""
+
+
+def prepare_environment(folder: Path) -> None:
+    """Set what Ray and Serve read from the environment as they are imported, where the user has not."""
+    proxy = folder / "haproxy"
+    proxy.mkdir(parents=True, exist_ok=True)
+    for name, value in {
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(proxy / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(proxy),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(proxy / "server-state"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(proxy / "admin.sock"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(proxy / "metrics.sock"),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
+        "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "1",
+    }.items():
+        os.environ.setdefault(name, value)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def local_ray(folder: Path) -> Iterator[None]:
+    """A Ray of our own on the loopback, or the one that ``RAY_ADDRESS`` names, which is left running."""
+    with contextlib.ExitStack() as stack:
+        home = _ray_home(folder, stack)
+        prepare_environment(home)
+        import ray
+
+        from twins.runtime.cluster import NAMESPACE
+
+        options: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": "ERROR"}
+        if "RAY_ADDRESS" not in os.environ:
+            options |= {
+                "include_dashboard": False,
+                "_temp_dir": str(home / "ray"),
+                "_node_ip_address": "127.0.0.1",
+                "num_cpus": os.cpu_count(),
+            }
+        ray.init(**options)
+        stack.callback(ray.shutdown)
+        yield
+
+
+def _ray_home(folder: Path, stack: contextlib.ExitStack) -> Path:
+    """Below *folder*, or in the system's folder for temporary files where that would make paths too long."""
+    folder = folder.resolve()
+    if len(str(folder)) <= RAY_PATH_LENGTH_MAX:
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+    short = Path(tempfile.mkdtemp(prefix="twinsync-"))
+    stack.callback(shutil.rmtree, short, ignore_errors=True)
+    return short
+
+
+async def start_twins(installation: Installation) -> None:
+    """Bring the database up to date and start every actor; returns when all of them answer."""
+    from twins.runtime import cluster
+
+    installation.settings.data_dir.mkdir(parents=True, exist_ok=True)
+    store = installation.store()
+    try:
+        await store.migrate()
+    finally:
+        await store.close()
+    await cluster.start(installation)
+
+
+async def stop_twins(installation: Installation) -> None:
+    """End this installation's actors; their twins are in the database."""
+    from twins.runtime import cluster
+
+    await cluster.stop(installation)
+
+
+def start_http(installation: Installation) -> str:
+    """Serve the API. Answers its address."""
+    from ray import serve
+
+    from serve_app import build
+
+    settings = installation.settings
+    serve.start(http_options={"host": settings.http_host, "port": settings.http_port})
+    serve.run(build(installation), name="twinsync", route_prefix="/")
+    return f"http://{settings.http_host}:{settings.http_port}"
+
+
+async def quiet(installation: Installation, published: int, *, every_s: float = 0.2) -> dict[str, float]:
+    """Wait until everything published is committed and the ERP has answered everything.
+
+    Answers the sum of all hosts' and gateways' counts.
+    """
+    from twins.runtime import cluster
+
+    store = installation.store()
+    try:
+        while True:
+            totals = total(await cluster.metrics(installation))
+            replies = totals["confirmed"] + totals["refused"] + totals["annulled"]
+            taken = totals["events"] + totals["duplicates"] + totals["rejected"] - replies
+            if taken >= published and not await _pending(installation, store):
+                return totals
+            await asyncio.sleep(every_s)
+    finally:
+        await store.close()
+
+
+async def _pending(installation: Installation, store: Any) -> bool:
+    for erp in installation.erps:
+        if await store.queued(erp, 1):
+            return True
+    return bool(await store.mail(1))
+
+
+def total(metrics: dict[tuple[str, str], dict[str, float]]) -> dict[str, float]:
+    """Sum the figures of all actors; the gateways' refusals are told apart from refused messages."""
+    totals: dict[str, float] = dict.fromkeys(("confirmed", "refused", "annulled"), 0)
+    for (role, _), figures in metrics.items():
+        for name, value in figures.items():
+            told = "refused" if role == "gateway" and name == "rejected" else name
+            totals[told] = totals.get(told, 0) + value
+    return totals

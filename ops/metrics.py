@@ -1,0 +1,74 @@
+"""Every metric, once: name, kind, unit and meaning. Dashboards and alerts are checked against it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from ops.wiring import Installation
+
+Figures = dict[tuple[str, str], dict[str, float]]
+"""(role, actor) → figure → value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    role: Literal["host", "gateway"]
+    figure: str
+    """Name of the figure in the actor's counts."""
+    name: str
+    kind: Literal["counter", "gauge"]
+    meaning: str
+
+
+CATALOGUE: tuple[Entry, ...] = (
+    Entry("host", "events", "twinsync_events", "counter", "Events committed"),
+    Entry("host", "duplicates", "twinsync_events_duplicate", "counter", "Events that were known already"),
+    Entry("host", "late", "twinsync_events_late", "counter", "Events folded in before others already folded"),
+    Entry("host", "conflicts", "twinsync_events_conflicting", "counter", "Known ids told with other content"),
+    Entry("host", "rejected", "twinsync_messages_rejected", "counter", "Messages that went to dead letters"),
+    Entry("host", "batches", "twinsync_batches", "counter", "Batches committed"),
+    Entry("host", "commands", "twinsync_commands_planned", "counter", "Commands queued for an ERP"),
+    Entry("host", "reversals", "twinsync_reversals_planned", "counter", "Commands that reverse a posting"),
+    Entry("host", "activations", "twinsync_twins_activated", "counter", "Twins loaded from the database"),
+    Entry("host", "passivations", "twinsync_twins_passivated", "counter", "Twins dropped from memory"),
+    Entry("host", "deadlines", "twinsync_deadlines_passed", "counter", "Findings that became overdue"),
+    Entry("host", "fold_s", "twinsync_fold_seconds", "counter", "Time spent folding batches"),
+    Entry("host", "commit_s", "twinsync_commit_seconds", "counter", "Time spent committing batches"),
+    Entry("host", "resident_twins", "twinsync_twins_resident", "gauge", "Twins in memory"),
+    Entry("gateway", "told", "twinsync_erp_commands_told", "counter", "Commands told to the ERP"),
+    Entry("gateway", "confirmed", "twinsync_erp_confirmed", "counter", "Commands that the ERP confirmed"),
+    Entry("gateway", "rejected", "twinsync_erp_rejected", "counter", "Commands that the ERP refused"),
+    Entry("gateway", "annulled", "twinsync_erp_annulled", "counter", "Posts annulled before they were sent"),
+    Entry("gateway", "looked_up", "twinsync_erp_looked_up", "counter", "Look-ups before telling again"),
+    Entry("gateway", "unanswered", "twinsync_erp_unanswered", "counter", "Commands whose fate was unknown"),
+    Entry("gateway", "queued", "twinsync_erp_queue", "gauge", "Commands not finished"),
+    Entry("gateway", "waiting", "twinsync_erp_waiting", "gauge", "Commands that wait for another document"),
+)
+
+
+async def exposition(
+    installation: Installation, read: Callable[[Installation], Awaitable[Figures]]
+) -> tuple[bytes, str]:
+    """All metrics of all actors in the Prometheus text format, and its content type."""
+    registry = CollectorRegistry()
+    registry.register(_Snapshot(await read(installation)))
+    return generate_latest(registry), CONTENT_TYPE_LATEST
+
+
+@dataclass(frozen=True, eq=False)
+class _Snapshot:
+    figures: Figures
+
+    def collect(self) -> Iterator[Metric]:
+        for entry in CATALOGUE:
+            family = CounterMetricFamily if entry.kind == "counter" else GaugeMetricFamily
+            metric = family(entry.name, entry.meaning, labels=("actor",))
+            for (role, actor), counts in sorted(self.figures.items()):
+                if role == entry.role and entry.figure in counts:
+                    metric.add_metric((actor,), counts[entry.figure])
+            yield metric

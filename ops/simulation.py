@@ -1,0 +1,420 @@
+"""The whole system in one process, one thread and one random seed, with faults.
+
+The core, the planning and the gateway's decisions are the real ones; disks, wires, hosts and the clock are
+simulated. A run draws which faults it has (swarm testing), drives a day through them, heals, and compares
+what is left with the same day told in order, once each, without a fault.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from itertools import count
+from random import Random
+from typing import Any
+from zlib import crc32
+
+from adapters.simulated_erp.books import Books, Manners, Posted
+from adapters.simulated_erp.models import Instruction
+from canonical.envelope import Event
+from canonical.errors import Fenced
+from canonical.facts.erp import PostingAnnulled, PostingConfirmed, PostingRejected
+from canonical.identity import PostingKey, TwinRef
+from canonical.postings import Posting
+from twins.core.batch import Batch, Effects
+from twins.core.contributions import Contribution
+from twins.core.dispatch import QueuedCommand, decide
+from twins.core.ledger import Ledger, Record
+from twins.core.rules import Policy
+from twins.core.twin import Stored, Twin
+
+HOSTS = 3
+BATCH_MAX = 8
+
+
+class Fault(StrEnum):
+    DUPLICATE = "duplicate"
+    """A message is delivered twice."""
+    REORDER = "reorder"
+    """A message is delivered much later than it was sent."""
+    LOSS = "loss"
+    """A delivery is lost, and made again."""
+    CRASH_BEFORE_COMMIT = "crash-before-commit"
+    CRASH_AFTER_COMMIT = "crash-after-commit"
+    """Committed, never acknowledged: delivered again to the next incarnation."""
+    ZOMBIE = "zombie"
+    """A host that was replaced wakes up with its old epoch and tries to commit."""
+    PASSIVATION = "passivation"
+    """Twins leave memory and come back from disk."""
+    MAIL_LOSS = "mail-loss"
+    MAIL_DUPLICATE = "mail-duplicate"
+    ERP_AWAY = "erp-away"
+    ERP_TIMEOUT = "erp-timeout"
+    """The ERP posts, and its answer never comes."""
+    REPLY_LOST = "reply-lost"
+    """The gateway dies between the ERP's answer and its commit."""
+
+
+RATE: dict[Fault, float] = {
+    Fault.DUPLICATE: 0.2,
+    Fault.REORDER: 0.3,
+    Fault.LOSS: 0.1,
+    Fault.CRASH_BEFORE_COMMIT: 0.02,
+    Fault.CRASH_AFTER_COMMIT: 0.02,
+    Fault.ZOMBIE: 0.02,
+    Fault.PASSIVATION: 0.1,
+    Fault.MAIL_LOSS: 0.1,
+    Fault.MAIL_DUPLICATE: 0.1,
+    Fault.ERP_AWAY: 0.1,
+    Fault.ERP_TIMEOUT: 0.1,
+    Fault.REPLY_LOST: 0.05,
+}
+
+
+@dataclass(slots=True)
+class Disk:
+    """What has been committed. Outlives every host."""
+
+    events: dict[TwinRef, dict[tuple[str, bytes], Event]] = field(default_factory=dict)
+    registers: dict[TwinRef, dict[TwinRef, Contribution]] = field(default_factory=dict)
+    records: dict[TwinRef, dict[tuple[PostingKey, int], Record]] = field(default_factory=dict)
+    versions: dict[TwinRef, int] = field(default_factory=dict)
+    queue: dict[int, QueuedCommand] = field(default_factory=dict)
+    mail: dict[tuple[TwinRef, TwinRef], Contribution] = field(default_factory=dict)
+    epochs: Counter[str] = field(default_factory=Counter)
+    numbers: Any = field(default_factory=lambda: count(1))
+
+    def claim(self, host: str) -> int:
+        self.epochs[host] += 1
+        return self.epochs[host]
+
+    def load(self, ref: TwinRef) -> Stored:
+        return Stored(
+            self.versions.get(ref, 0),
+            tuple(self.events.get(ref, {}).values()),
+            tuple(self.registers.get(ref, {}).values()),
+            tuple(self.records.get(ref, {}).values()),
+        )
+
+    def commit(self, host: str, epoch: int, effects: Effects, delivered: Iterable[Contribution]) -> None:
+        if self.epochs[host] != epoch:
+            raise Fenced(f"{host} lost epoch {epoch}")
+        for event, _ in effects.events:
+            self.events.setdefault(event.subject, {})[event.event_id, event.digest()] = event
+        for (target, source), word in effects.registers.items():
+            known = self.registers.setdefault(target, {}).get(source)
+            if known is None or known.version < word.version:
+                self.registers[target][source] = word
+        for owner, record in effects.records:
+            self.records.setdefault(owner, {})[record.key, record.version] = record
+        for ref, twin in effects.touched.items():
+            self.versions[ref] = twin.version
+        for owner, command in effects.commands:
+            number = next(self.numbers)
+            self.queue[number] = QueuedCommand(number, owner, command, False)
+        for address, letter in effects.mail.items():
+            self.mail[address] = letter
+        for letter in delivered:
+            known = self.mail.get((letter.target, letter.source))
+            if known is not None and known.version <= letter.version:
+                del self.mail[letter.target, letter.source]
+
+
+@dataclass(slots=True)
+class Host:
+    """One incarnation: what it has in memory goes with it."""
+
+    name: str
+    epoch: int
+    disk: Disk
+    policy: Policy
+    twins: dict[TwinRef, Twin] = field(default_factory=dict)
+
+    def fold(self, events: Sequence[Event], letters: Sequence[Contribution]) -> Effects:
+        batch = Batch(self.twins, lambda ref: host_of(ref) == self.name)
+        batch.deliver(events, letters)
+        while True:
+            for ref in batch.missing():
+                self.twins[ref] = Twin.restore(ref, self.policy, self.disk.load(ref))
+            if not batch.step():
+                return batch.finish()
+
+
+def host_of(ref: TwinRef) -> str:
+    return f"host-{crc32(str(ref).encode()) % HOSTS}"
+
+
+@dataclass(order=True, slots=True)
+class Delivery:
+    """Events or mail on the wire to a host."""
+
+    at: int
+    number: int
+    host: str = field(compare=False)
+    events: tuple[Event, ...] = field(compare=False, default=())
+    letters: tuple[Contribution, ...] = field(compare=False, default=())
+
+
+class Simulation:
+    def __init__(self, events: Sequence[Event], seed: int, faults: frozenset[Fault], policy: Policy) -> None:
+        self.random = Random(seed)
+        self.faults = faults
+        self.injected: Counter[str] = Counter()
+        self.disk = Disk()
+        self.books = Books(Manners(idempotent=False))  # so that whatever is told twice shows
+        self.policy = policy
+        self.now = 0
+        self._wire: list[Delivery] = []
+        self._numbers = count()
+        self.hosts = {name: self._start(name) for name in (f"host-{n}" for n in range(HOSTS))}
+        self._zombies: list[tuple[Host, Effects]] = []
+        self.fenced = 0
+        self.not_fenced = 0
+        for at, event in enumerate(events):
+            self._send_event(event, at)
+
+    # --- the run
+
+    def run(self) -> None:
+        while self._wire:
+            delivery = heapq.heappop(self._wire)
+            self.now = max(self.now, delivery.at)
+            self._arrive(delivery)
+            if self.random.random() < 0.2:
+                self._gateway()
+        self._heal()
+
+    def _heal(self) -> None:
+        """Without faults, let everything that waits come to rest."""
+        self._wake_zombies()
+        self.faults = frozenset()
+        while self.disk.queue or self.disk.mail or self._wire:
+            for letter in list(self.disk.mail.values()):
+                self._arrive(Delivery(self.now, next(self._numbers), host_of(letter.target), (), (letter,)))
+            while self._wire:
+                self._arrive(heapq.heappop(self._wire))
+            before = len(self.disk.queue)
+            self._gateway()
+            if before and len(self.disk.queue) == before and not self._wire and not self.disk.mail:
+                break
+
+    def _strikes(self, fault: Fault) -> bool:
+        if fault not in self.faults or self.random.random() >= RATE[fault]:
+            return False
+        self.injected[fault.value] += 1
+        return True
+
+    # --- wires
+
+    def _send_event(self, event: Event, at: int) -> None:
+        delay = self.random.randrange(1, 2_000) if self._strikes(Fault.REORDER) else 0
+        self._put(at + delay, host_of(event.subject), (event,))
+        if self._strikes(Fault.DUPLICATE):
+            self._put(at + self.random.randrange(0, 2_000), host_of(event.subject), (event,))
+
+    def _put(
+        self, at: int, host: str, events: tuple[Event, ...] = (), letters: tuple[Contribution, ...] = ()
+    ) -> None:
+        heapq.heappush(self._wire, Delivery(at, next(self._numbers), host, events, letters))
+
+    def _arrive(self, first: Delivery) -> None:
+        """Take a delivery, together with what waits for the same host, as a broker's prefetch would."""
+        together = [first]
+        while self._wire and len(together) < BATCH_MAX and self._wire[0].host == first.host:
+            if self._wire[0].at > self.now:
+                break
+            together.append(heapq.heappop(self._wire))
+        if self._strikes(Fault.LOSS):
+            self._again(together)
+            return
+        self._take(first.host, together)
+
+    def _again(self, deliveries: Iterable[Delivery]) -> None:
+        for one in deliveries:
+            self._put(self.now + self.random.randrange(1, 50), one.host, one.events, one.letters)
+
+    # --- hosts
+
+    def _start(self, name: str) -> Host:
+        return Host(name, self.disk.claim(name), self.disk, self.policy)
+
+    def _take(self, name: str, deliveries: list[Delivery]) -> None:
+        host = self.hosts[name]
+        events = [event for one in deliveries for event in one.events]
+        letters = [letter for one in deliveries for letter in one.letters]
+        effects = host.fold(events, letters)
+        if self._strikes(Fault.CRASH_BEFORE_COMMIT):
+            self.hosts[name] = self._start(name)
+            self._again(deliveries)
+            return
+        if self._strikes(Fault.ZOMBIE):
+            self._zombies.append((host, effects))
+            self.hosts[name] = self._start(name)
+            self._again(deliveries)
+            return
+        self.disk.commit(name, host.epoch, effects, letters)
+        if self._strikes(Fault.CRASH_AFTER_COMMIT):
+            self.hosts[name] = self._start(name)
+            self._again(deliveries)
+            return
+        self._post(effects.mail.values())
+        if self._strikes(Fault.PASSIVATION):
+            for ref in self.random.sample(sorted(host.twins), k=len(host.twins) // 2):
+                del host.twins[ref]
+        if self._zombies and self.random.random() < 0.1:
+            self._wake_zombies()
+
+    def _wake_zombies(self) -> None:
+        for zombie, effects in self._zombies:
+            try:
+                self.disk.commit(zombie.name, zombie.epoch, effects, ())
+                self.not_fenced += 1
+            except Fenced:
+                self.fenced += 1
+        self._zombies = []
+
+    def _post(self, letters: Iterable[Contribution]) -> None:
+        for letter in letters:
+            if self._strikes(Fault.MAIL_LOSS):
+                continue
+            for _ in range(2 if self._strikes(Fault.MAIL_DUPLICATE) else 1):
+                at = self.now + self.random.randrange(0, 20)
+                self._put(at, host_of(letter.target), (), (letter,))
+
+    # --- gateway and ERP
+
+    def _gateway(self) -> None:
+        queue = [self.disk.queue[number] for number in sorted(self.disk.queue)]
+        statuses = {
+            (record.key, record.version): record.status
+            for records in self.disk.records.values()
+            for record in records.values()
+        }
+        decided = decide(queue, statuses)
+        for post, reverse in decided.annul:
+            fact = PostingAnnulled(posting_key=post.command.key, version=post.command.version)
+            self._reply(post, fact, "annulled")
+            del self.disk.queue[post.number], self.disk.queue[reverse.number]
+        for one in decided.drop:
+            del self.disk.queue[one.number]
+        for one in decided.send:
+            self._tell(one)
+
+    def _tell(self, one: QueuedCommand) -> None:
+        command = one.command
+        self.disk.queue[one.number] = QueuedCommand(one.number, one.owner, command, True, one.attempts + 1)
+        if self._strikes(Fault.ERP_AWAY):
+            return
+        known = self.books.find(command.idempotency_key) if one.sent else ()
+        if known:
+            number = known[0].number
+        else:
+            answer = self.books.take(
+                Instruction(command.idempotency_key, command.action, command.version, command.posting)
+            )
+            if not isinstance(answer, Posted):
+                self._reply(one, self._rejected(one, answer.reason), "rejected")
+                del self.disk.queue[one.number]
+                return
+            number = answer.document.number
+            if self._strikes(Fault.ERP_TIMEOUT):
+                return
+        if self._strikes(Fault.REPLY_LOST):
+            return
+        fact = PostingConfirmed(
+            posting_key=command.key, version=command.version, action=command.action.value, document=number
+        )
+        self._reply(one, fact, "confirmed")
+        del self.disk.queue[one.number]
+
+    def _rejected(self, one: QueuedCommand, reason: str) -> PostingRejected:
+        command = one.command
+        return PostingRejected(
+            posting_key=command.key, version=command.version, action=command.action.value, reason=reason
+        )
+
+    def _reply(self, one: QueuedCommand, fact: Any, outcome: str) -> None:
+        """The gateway commits a reply with its twin before it takes the command off the queue."""
+        from datetime import UTC, datetime
+
+        told = Event(
+            "/erp/main",
+            f"{one.command.idempotency_key}/{outcome}",
+            one.owner,
+            datetime(2026, 1, 1, tzinfo=UTC),
+            fact,
+        )
+        host = self.hosts[host_of(one.owner)]
+        effects = host.fold([told], ())
+        self.disk.commit(host.name, host.epoch, effects, ())
+        self._post(effects.mail.values())
+
+    # --- what is left
+
+    def documents(self) -> dict[str, Any]:
+        return {
+            str(ref): Twin.restore(ref, self.policy, self.disk.load(ref)).snapshot().document()
+            for ref in sorted(self.disk.versions)
+        }
+
+    def live(self) -> dict[PostingKey, Posting]:
+        found: dict[PostingKey, Posting] = {}
+        for records in self.disk.records.values():
+            ledger = Ledger()
+            for key in sorted(records):
+                ledger.put(records[key])
+            found |= ledger.live()
+        return found
+
+    def in_erp(self) -> dict[PostingKey, list[Posting]]:
+        held: dict[PostingKey, list[Posting]] = {}
+        for document in self.books.documents:
+            if document.live:
+                held.setdefault(document.posting_key, []).append(document.posting)
+        return held
+
+
+def simulate(
+    events: Sequence[Event], seed: int, faults: frozenset[Fault] | None = None, policy: Policy | None = None
+) -> dict[str, Any]:
+    """Run a day with faults and compare. *faults* None: the seed draws which (swarm testing).
+
+    Answers the verdict: ``ok``, what was injected, and the names of whatever differs.
+    """
+    drawn = Random(f"swarm-{seed}")
+    chosen = frozenset(one for one in Fault if drawn.random() < 0.7) if faults is None else faults
+    clean = Simulation(events, seed, frozenset(), policy or Policy())
+    clean.run()
+    run = Simulation(events, seed, chosen, policy or Policy())
+    run.run()
+    expected, found = clean.documents(), run.documents()
+    states = sorted(key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key))
+    wanted, live, held = clean.live(), run.live(), run.in_erp()
+    postings = sorted(key for key in wanted.keys() | live.keys() if wanted.get(key) != live.get(key))
+    unheld = sorted(key for key in live.keys() | held.keys() if held.get(key, []) != [live.get(key)])
+    told = {(event.subject, event.event_id) for event in events}
+    kept = {(ref, event_id) for ref, known in run.disk.events.items() for event_id, _ in known}
+    verdict = {
+        "seed": seed,
+        "events": len(events),
+        "faults": sorted(chosen),
+        "injected": dict(sorted(run.injected.items())),
+        "twins": len(found),
+        "live_postings": len(live),
+        "zombies_fenced": run.fenced,
+        "zombies_not_fenced": run.not_fenced,
+        "states_that_differ": states,
+        "postings_that_differ": postings,
+        "erp_keys_that_differ": unheld,
+        "events_unaccounted_for": len(told - kept),
+        "commands_left": len(run.disk.queue),
+        "erp_in_balance": run.books.trial_balance().in_balance,
+    }
+    verdict["ok"] = (
+        not (states or postings or unheld or run.not_fenced or told - kept or run.disk.queue)
+        and verdict["erp_in_balance"]
+    )
+    return verdict

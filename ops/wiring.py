@@ -1,0 +1,117 @@
+"""How an installation is put together from its settings. The composition root of every process.
+
+What only a broker needs is imported only with a broker: a process starts faster without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from adapters.easypost.signature import verify as verify_easypost
+from adapters.easypost.translate import translate as translate_easypost
+from adapters.embedded.delivery import EmbeddedPublisher
+from adapters.shopify.signature import verify as verify_shopify
+from adapters.shopify.translate import translate as translate_shopify
+from adapters.simulated_erp.connector import SimulatedErpConnector
+from adapters.sql.store import SqlStore
+from adapters.x12.translate import translate as translate_x12
+from canonical.envelope import parse
+from canonical.translation import Connection, Inbound, Translate, Translation
+from ops.logs import set_up_logs
+from ops.settings import Settings
+from twins.core.rules import Policy
+from twins.ports import DeadLetters, ErpConnector, Intake, Publisher
+from twins.runtime.cluster import Consumer
+from twins.runtime.host import Residency
+from twins.runtime.placement import Placement
+
+
+def translate_canonical(message: Inbound, connection: Connection) -> Translation:
+    """Canonical CloudEvents need no translation: one event, in either form."""
+    return Translation((parse(message.body, message.headers, message.headers.get("content-type")),))
+
+
+TRANSLATORS: Mapping[str, Translate] = {
+    "canonical": translate_canonical,
+    "easypost": translate_easypost,
+    "shopify": translate_shopify,
+    "x12": translate_x12,
+}
+
+SIGNATURES = {
+    "easypost": ("x-hmac-signature", verify_easypost),
+    "shopify": ("x-shopify-hmac-sha256", verify_shopify),
+}
+"""Adapter → the header that signs its webhooks, and how it is checked."""
+
+
+@dataclass(frozen=True)
+class Installation:
+    """Implements twins.runtime.cluster.Wiring; travels to actors, which open connections of their own."""
+
+    settings: Settings
+
+    @property
+    def placement(self) -> Placement:
+        return self.settings.placement
+
+    @property
+    def policy(self) -> Policy:
+        return self.settings.policy
+
+    @property
+    def residency(self) -> Residency:
+        return self.settings.residency
+
+    @property
+    def erps(self) -> tuple[str, ...]:
+        return self.settings.erps
+
+    @property
+    def sweep_every(self) -> timedelta:
+        return timedelta(seconds=self.settings.sweep_every_s)
+
+    def store(self) -> SqlStore:
+        return SqlStore(self.settings.store_url, erp_of=self.settings.erp_of, host_of=self.placement.host_of)
+
+    def connector(self, erp: str) -> ErpConnector:
+        settings = self.settings
+        if settings.erp_connector == "amqp":
+            if settings.amqp_url is None:
+                raise ValueError("TWINSYNC_ERP_CONNECTOR=amqp needs TWINSYNC_AMQP_URL")
+            from adapters.amqp.connector import AmqpErpConnector
+
+            return AmqpErpConnector(settings.amqp_url, erp, prefix=settings.amqp_prefix)
+        if settings.erp_url is None:
+            raise ValueError("TWINSYNC_ERP_CONNECTOR=simulated needs TWINSYNC_ERP_URL")
+        return SimulatedErpConnector(settings.erp_url)
+
+    def publisher(self, intake: Intake, dead_letters: DeadLetters) -> Publisher:
+        settings = self.settings
+        if settings.amqp_url is None:
+            return EmbeddedPublisher(intake, dead_letters)
+        from adapters.amqp.publisher import AmqpPublisher
+
+        return AmqpPublisher(settings.amqp_url, prefix=settings.amqp_prefix)
+
+    def consumer(self, intake: Intake) -> Consumer | None:
+        settings = self.settings
+        if settings.amqp_url is None:
+            return None
+        from adapters.amqp.consumer import AmqpConsumer
+
+        return AmqpConsumer(
+            settings.amqp_url,
+            intake,
+            prefix=settings.amqp_prefix,
+            prefetch=settings.prefetch,
+            batch_size_max=settings.batch_size_max,
+        )
+
+    def set_up_process(self) -> None:
+        set_up_logs(self.settings.log_level)
+
+    def connection(self, adapter: str, name: str) -> Connection:
+        return Connection(adapter, name, self.settings.connections.get(f"{adapter}/{name}", {}))

@@ -1,0 +1,64 @@
+"""The HTTP side: ``serve run serve_app:app``. Composition root of the Ray Serve replicas."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+from ray import serve
+
+from adapters.http.api import Service, build_api
+from ops.metrics import exposition
+from ops.settings import Settings
+from ops.wiring import SIGNATURES, TRANSLATORS, Installation
+from twins.runtime.cluster import RayCalls, metrics
+from twins.runtime.coalesce import CoalescedReads
+from twins.runtime.ingest import Directory
+
+ONGOING_REQUESTS_MAX = 512
+"""Ray Serve's default of five would make readers queue before they can be coalesced."""
+
+
+def _service(installation: Installation) -> Service:
+    settings, calls = installation.settings, RayCalls(installation)
+    directory = Directory(installation.placement, calls)
+    store = installation.store()
+    return Service(
+        intake=directory,
+        publisher=installation.publisher(directory, store),
+        publishes_later=settings.amqp_url is not None,
+        reads=CoalescedReads(directory),
+        store=store,
+        translators=TRANSLATORS,
+        signatures=SIGNATURES,
+        connection=installation.connection,
+        api_keys=frozenset(key.get_secret_value() for key in settings.api_keys),
+        webhook_secrets={
+            name: secret.get_secret_value() for name, secret in settings.webhook_secrets.items()
+        },
+        metrics=lambda: exposition(installation, metrics),
+    )
+
+
+def build(installation: Installation) -> serve.Application:
+    """The application for an installation; every replica opens connections of its own."""
+    settings = installation.settings
+
+    def make_api() -> FastAPI:
+        installation.set_up_process()
+        return build_api(_service(installation))
+
+    @serve.deployment(
+        name="twinsync",
+        num_replicas=settings.http_replicas,
+        max_ongoing_requests=ONGOING_REQUESTS_MAX,
+        ray_actor_options={"num_cpus": 0},
+    )
+    @serve.ingress(make_api)
+    class Twinsync:
+        """Answers the OMS."""
+
+    return Twinsync.bind()  # type: ignore[attr-defined]
+
+
+def app() -> serve.Application:
+    """For ``serve run serve_app:app``: configured by the environment."""
+    return build(Installation(Settings()))

@@ -1,0 +1,42 @@
+"""Stores and brokers that the contract suites run against."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from adapters.sql.engine import sqlite_url
+from adapters.sql.store import SqlStore
+from tests.services import POSTGRES
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[str]:
+    """An empty database of each kind."""
+    if request.param == "sqlite":
+        yield sqlite_url(tmp_path)
+        return
+    server = os.environ.get(POSTGRES)
+    if server is None:
+        pytest.skip(f"no PostgreSQL: run through 'make test', or set {POSTGRES}")
+    name = f"twinsync_{os.urandom(6).hex()}"
+    admin = create_async_engine(server, isolation_level="AUTOCOMMIT")
+    async with admin.connect() as connection:
+        await connection.execute(text(f"CREATE DATABASE {name}"))
+    yield f"{server.rpartition('/')[0]}/{name}"
+    async with admin.connect() as connection:
+        await connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    await admin.dispose()
+
+
+@pytest.fixture
+async def store(database_url: str) -> AsyncIterator[SqlStore]:
+    opened = SqlStore(database_url, host_of=lambda ref: "elsewhere")
+    await opened.migrate()
+    yield opened
+    await opened.close()

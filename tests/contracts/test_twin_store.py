@@ -1,0 +1,193 @@
+"""What every TwinStore and CommandQueue must do."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from adapters.sql.store import SqlStore
+from canonical.errors import Fenced
+from canonical.identity import Kind, PostingKey, order, shipment, twin_ref
+from tests.stories import golden, placed
+from tests.world import DAY, World, tell
+from twins.core.batch import Batch, Effects
+from twins.core.contributions import Contribution, Interest
+from twins.core.ledger import Status
+from twins.core.rules import Policy
+from twins.core.twin import Stored, Twin
+from twins.ports import Publication, Rejected, TwinFilter
+
+
+def folded(*events: object) -> Effects:
+    return World().take(list(events))  # type: ignore[arg-type]
+
+
+async def test_a_twin_comes_back_as_it_was_committed(store: SqlStore) -> None:
+    world = World()
+    effects = world.take(golden())
+    epoch = await store.claim("host-0")
+    await store.commit("host-0", epoch, effects, ())
+    stored = await store.load(list(world.twins))
+    for ref, twin in world.twins.items():
+        again = Twin.restore(ref, Policy(), stored[ref])
+        assert again.snapshot().document() == twin.snapshot().document()
+        assert again.live_postings() == twin.live_postings()
+        assert again.version == twin.version
+
+
+async def test_a_restored_twin_says_nothing_again(store: SqlStore) -> None:
+    world = World()
+    epoch = await store.claim("host-0")
+    await store.commit("host-0", epoch, world.take(golden()), ())
+    stored = await store.load(list(world.twins))
+    again = {ref: Twin.restore(ref, Policy(), one) for ref, one in stored.items()}
+    batch = Batch(again, lambda ref: True)
+    batch.deliver(golden())
+    while batch.step():
+        pass
+    effects = batch.finish()
+    assert not effects.events
+    assert not effects.commands
+    assert not effects.registers
+
+
+async def test_an_unheard_of_twin_loads_as_nothing(store: SqlStore) -> None:
+    assert await store.load([order("SO-404")]) == {order("SO-404"): Stored()}
+
+
+async def test_a_host_that_lost_its_epoch_cannot_commit(store: SqlStore) -> None:
+    old = await store.claim("host-0")
+    new = await store.claim("host-0")
+    assert new > old
+    with pytest.raises(Fenced):
+        await store.commit("host-0", old, folded(placed()), ())
+    assert (await store.load([order("SO-1")]))[order("SO-1")].version == 0
+    await store.commit("host-0", new, folded(placed()), ())
+
+
+async def test_each_host_has_epochs_of_its_own(store: SqlStore) -> None:
+    first = await store.claim("host-0")
+    await store.claim("host-1")
+    await store.commit("host-0", first, folded(placed()), ())
+
+
+async def test_a_commit_is_all_or_nothing(store: SqlStore) -> None:
+    """The same events a second time violate their uniqueness: nothing else of that batch may remain."""
+    epoch = await store.claim("host-0")
+    await store.commit("host-0", epoch, folded(placed()), ())
+    with pytest.raises(Exception, match=r"(?i)unique"):
+        await store.commit("host-0", epoch, folded(placed(), placed(order="SO-2")), ())
+    assert (await store.load([order("SO-2")]))[order("SO-2")] == Stored()
+
+
+async def test_an_older_word_never_replaces_a_newer_one(store: SqlStore) -> None:
+    epoch = await store.claim("host-0")
+    ref, source = twin_ref("item/SKU-1"), order("SO-1")
+    for version, value in ((2, None), (1, Interest())):
+        effects = Effects(registers={(ref, source): Contribution(source, ref, version, value)})
+        effects.touched[ref] = Twin.restore(ref, Policy(), Stored(version=1))
+        await store.commit("host-0", epoch, effects, ())
+    (register,) = (await store.load([ref]))[ref].registers
+    assert (register.version, register.value) == (2, None)
+
+
+async def test_mail_waits_until_it_is_delivered(store: SqlStore) -> None:
+    epoch = await store.claim("host-0")
+    letter = Contribution(order("SO-1"), shipment("S-1"), 3, Interest())
+    await store.commit("host-0", epoch, Effects(mail={(letter.target, letter.source): letter}), ())
+    assert await store.mail(10) == [letter]
+    older = Contribution(letter.source, letter.target, 2, Interest())
+    await store.commit("host-0", epoch, Effects(), [older])
+    assert await store.mail(10) == [letter], "what is newer than what was delivered must stay"
+    await store.commit("host-0", epoch, Effects(), [letter])
+    assert await store.mail(10) == []
+
+
+async def test_history_shows_every_event_with_its_arrival(store: SqlStore) -> None:
+    epoch = await store.claim("host-0")
+    world = World()
+    for event in (placed(minute=10), tell("order/SO-1", placed().fact, 5, id="earlier")):
+        await store.commit("host-0", epoch, world.take([event]), ())
+    told = await store.history(order("SO-1"))
+    assert [one.arrival.value for one in told] == ["new", "late"]
+    assert [one.event for one in told] == [
+        placed(minute=10),
+        tell("order/SO-1", placed().fact, 5, id="earlier"),
+    ]
+
+
+async def test_lists_filter_and_page(store: SqlStore) -> None:
+    epoch = await store.claim("host-0")
+    orders = [placed(order=f"SO-{number:02}") for number in range(7)]
+    await store.commit("host-0", epoch, folded(*golden()[:2], *orders), ())
+    first = await store.rows(TwinFilter(Kind.ORDER, customer_id="C-1"), 5)
+    rest = await store.rows(TwinFilter(Kind.ORDER, customer_id="C-1", after=str(first[-1].ref)), 5)
+    assert [row.ref.key for row in (*first, *rest)] == [f"SO-{number:02}" for number in range(7)]
+    assert await store.rows(TwinFilter(Kind.ORDER, status="cancelled"), 5) == []
+
+
+async def test_lists_find_findings(store: SqlStore) -> None:
+    epoch = await store.claim("host-0")
+    await store.commit("host-0", epoch, folded(placed()), ())
+    (row,) = await store.rows(TwinFilter(Kind.ORDER, finding="unknown-master-data"), 5)
+    assert row.findings == ("unknown-master-data",)
+    assert await store.rows(TwinFilter(Kind.ORDER, finding="unknown-master"), 5) == []
+
+
+async def test_deadlines_are_due_once(store: SqlStore) -> None:
+    epoch = await store.claim("host-0")
+    held = tell("order/SO-9", golden()[4].fact, 5)
+    await store.commit("host-0", epoch, folded(held), ())
+    assert await store.due(DAY, 10) == []
+    later = DAY + timedelta(days=3)
+    assert [row.ref for row in await store.due(later, 10)] == [order("SO-9")]
+    await store.raised([order("SO-9")], later)
+    assert await store.due(later, 10) == []
+
+
+async def test_commands_queue_in_order_and_leave_when_finished(store: SqlStore) -> None:
+    epoch = await store.claim("host-0")
+    effects = folded(*golden())
+    await store.commit("host-0", epoch, effects, ())
+    queue = await store.queued("main", 100)
+    assert [one.command for one in queue] == [command for _, command in effects.commands]
+    await store.sending([queue[0].number])
+    again = await store.queued("main", 100)
+    assert [one.sent for one in again] == [True] + [False] * (len(queue) - 1)
+    assert again[0].attempts == 1
+    await store.finished([queue[0].number])
+    assert len(await store.queued("main", 100)) == len(queue) - 1
+    assert await store.queued("other", 100) == []
+
+
+async def test_statuses_cover_every_version(store: SqlStore) -> None:
+    epoch = await store.claim("host-0")
+    await store.commit("host-0", epoch, folded(*golden()), ())
+    key = PostingKey("goods-issue/SHP-1")
+    assert await store.statuses([key, PostingKey("none/1")]) == {(key, 1): Status.QUEUED}
+    assert set(await store.under("invoice/SHP-1/")) == {(PostingKey("invoice/SHP-1/SO-1"), 1)}
+
+
+async def test_a_dead_letter_is_kept_once_and_counted(store: SqlStore) -> None:
+    letter = (Publication(b"\xff", {"a": "b"}), Rejected("not JSON", "data"))
+    await store.keep([letter])
+    await store.keep([letter])
+    (kept,) = await store.letters(10)
+    assert (kept["body"], kept["reason"], kept["field"], kept["seen"]) == (b"\xff", "not JSON", "data", 2)
+
+
+async def test_hosts_commit_side_by_side(store: SqlStore) -> None:
+    epochs = {name: await store.claim(name) for name in ("host-0", "host-1")}
+
+    async def fill(host: str) -> None:
+        for number in range(5):
+            await store.commit(host, epochs[host], folded(placed(order=f"{host}-{number}")), ())
+
+    await asyncio.gather(*map(fill, epochs))
+    assert sum((await store.counts()).values()) == 12
+
+
+async def test_migrating_twice_changes_nothing(store: SqlStore) -> None:
+    await store.migrate()

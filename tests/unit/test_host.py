@@ -1,0 +1,228 @@
+"""A host commits before it shows, survives what fails, and forgets what is idle. Real SQLite underneath."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from pydantic_core import from_json
+
+from adapters.sql.engine import sqlite_url
+from adapters.sql.store import SqlStore
+from canonical.errors import Fenced, TransientFailure
+from canonical.facts.order import PaymentCaptured
+from canonical.identity import TwinRef, order
+from tests.stories import ORDER, dispatched, golden, placed
+from tests.world import DAY, World, tell
+from twins.core.batch import Effects
+from twins.core.contributions import Contribution
+from twins.core.history import Arrival
+from twins.core.rules import Policy
+from twins.ports import Publication, Rejected, Taken
+from twins.runtime.host import Aspect, Residency, TwinHost
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.moment = DAY
+
+    def now(self) -> datetime:
+        return self.moment
+
+
+class FickleStore(SqlStore):
+    """A real store whose next commits can be made to fail or to wait."""
+
+    failures = 0
+    gate: asyncio.Event | None = None
+
+    async def commit(
+        self, host: str, epoch: int, effects: Effects, delivered: Sequence[Contribution] = ()
+    ) -> None:
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.failures:
+            self.failures -= 1
+            raise TransientFailure("the database is away")
+        await super().commit(host, epoch, effects, delivered)
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[FickleStore]:
+    opened = FickleStore(sqlite_url(tmp_path))
+    await opened.migrate()
+    yield opened
+    await opened.close()
+
+
+def host(store: SqlStore, **options: object) -> TwinHost:
+    return TwinHost("host-0", store, Clock(), Policy(), **options)  # type: ignore[arg-type]
+
+
+def messages(*events: object) -> list[Publication]:
+    return [Publication(event.structured()) for event in events]  # type: ignore[attr-defined]
+
+
+async def document(one: TwinHost, ref: TwinRef) -> dict[str, object] | None:
+    (answer,) = await one.read(Aspect.DOCUMENT, [ref])
+    return None if answer is None else from_json(answer[1])
+
+
+async def test_a_reader_never_sees_what_is_not_committed(store: FickleStore) -> None:
+    one = host(store)
+    await one.take(messages(placed()))
+    before = await document(one, order(ORDER))
+    store.gate = asyncio.Event()
+    paid = tell(f"order/{ORDER}", PaymentCaptured(payment_id="P", amount="1", currency="USD"), 5)
+    taking = asyncio.create_task(one.take(messages(paid)))
+    for _ in range(50):
+        await asyncio.sleep(0)
+        assert await document(one, order(ORDER)) == before
+    store.gate.set()
+    await taking
+    after = await document(one, order(ORDER))
+    assert after is not None
+    assert after["payment"]["captured"] == "1"  # type: ignore[index]
+
+
+async def test_what_failed_to_commit_is_taken_when_it_comes_again(store: FickleStore) -> None:
+    one = host(store)
+    store.failures = 1
+    with pytest.raises(TransientFailure):
+        await one.take(messages(placed()))
+    assert await document(one, order(ORDER)) is None
+    assert await one.take(messages(placed())) == [Taken(Arrival.NEW)]
+
+
+async def test_a_new_incarnation_knows_all_that_was_acknowledged(store: FickleStore) -> None:
+    events = golden()
+    await host(store).take(messages(*events[:8]))
+    again = host(store)
+    await again.take(messages(*events[5:]))
+    in_order = World().take_each(events)
+    for ref, twin in in_order.twins.items():
+        (answer,) = await again.read(Aspect.DOCUMENT, [ref])
+        assert answer is not None
+        told = from_json(answer[1])
+        assert told["status"] == twin.snapshot().status, ref
+    assert await again.take(messages(events[0])) == [Taken(Arrival.DUPLICATE)]
+
+
+async def test_an_old_incarnation_commits_nothing_and_shows_nothing_new(store: FickleStore) -> None:
+    zombie = host(store)
+    await zombie.take(messages(placed()))
+    await host(store).take(messages(placed(order="SO-2")))
+    with pytest.raises(Fenced):
+        await zombie.take(messages(placed(order="SO-3")))
+    assert await document(host(store), order("SO-3")) is None
+
+
+async def test_one_refused_message_does_not_stop_the_others(store: FickleStore) -> None:
+    verdicts = await host(store).take(
+        [Publication(b"nonsense"), *messages(placed()), Publication(placed().structured()[:-9])]
+    )
+    assert isinstance(verdicts[0], Rejected)
+    assert verdicts[1] == Taken(Arrival.NEW)
+    assert isinstance(verdicts[2], Rejected)
+
+
+async def test_an_event_that_breaks_us_is_set_aside_alone(
+    store: FickleStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from twins.core import twin
+
+    accept = twin.Twin.accept
+
+    def fails(self: twin.Twin, event: object) -> Arrival:
+        if self.ref == order("SO-BAD"):
+            raise ZeroDivisionError("a bug")
+        return accept(self, event)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(twin.Twin, "accept", fails)
+    verdicts = await host(store).take(messages(placed(), placed(order="SO-BAD"), placed(order="SO-2")))
+    assert [type(one) for one in verdicts] == [Taken, Rejected, Taken]
+    assert "a bug" in verdicts[1].reason  # type: ignore[union-attr]
+
+
+async def test_twins_beyond_the_budget_leave_memory_and_come_back(store: FickleStore) -> None:
+    one = host(store, residency=Residency(twins_max=3))
+    events = [placed(order=f"SO-{number}") for number in range(10)]
+    await one.take(messages(*golden()[:2], *events))
+    assert one.resident_twins() == 3
+    assert one.counts.passivations >= 9
+    found = await document(one, order("SO-0"))
+    assert found is not None
+    assert found["status"] == "placed"
+    assert await one.take(messages(*events)) == [Taken(Arrival.DUPLICATE)] * 10
+
+
+async def test_idle_twins_leave_memory(store: FickleStore) -> None:
+    one = host(store, residency=Residency(idle_s=0.0))
+    await one.take(messages(*golden()))
+    await asyncio.sleep(0.01)
+    await one.sweep()
+    assert one.resident_twins() == 0
+
+
+async def test_reading_an_unknown_twin_leaves_no_trace(store: FickleStore) -> None:
+    one = host(store)
+    assert await document(one, order("SO-404")) is None
+    assert one.resident_twins() == 0
+
+
+async def test_mail_between_hosts_survives_a_post_office_that_fails(store: FickleStore) -> None:
+    """Orders on one host, everything else on another; every delivery fails at first."""
+    hosts: dict[str, TwinHost] = {}
+    lost = {"count": 0}
+
+    async def deliver(contributions: Sequence[Contribution]) -> None:
+        lost["count"] += 1
+        if lost["count"] % 2:
+            raise TransientFailure("lost on the way")
+        for name, one in hosts.items():
+            mine = [letter for letter in contributions if one._is_mine(letter.target)]
+            if mine:
+                assert name in hosts
+                await one.absorb(mine)
+
+    for name, mine in (("a", True), ("b", False)):
+        hosts[name] = TwinHost(
+            name,
+            store,
+            Clock(),
+            Policy(),
+            is_mine=lambda ref, m=mine: (ref.kind == "order") == m,
+            post=deliver,
+        )
+    for event in golden():
+        await hosts["a" if event.subject.kind == "order" else "b"].take(messages(event))
+    for _ in range(20):
+        for one in hosts.values():
+            with contextlib.suppress(TransientFailure):
+                await one.sweep()
+        if not await store.mail(1):
+            break
+    assert await store.mail(10) == []
+    expected = World().take_each(golden())
+    for ref, twin in expected.twins.items():
+        owner = hosts["a" if ref.kind == "order" else "b"]
+        found = await document(owner, ref)
+        assert found is not None
+        assert found["status"] == twin.snapshot().status, ref
+    live = await store.live_postings()
+    assert {key: record.posting for key, record in live.items()} == expected.live()
+
+
+async def test_an_overdue_finding_is_raised_once(store: FickleStore) -> None:
+    clock = Clock()
+    one = TwinHost("host-0", store, clock, Policy())
+    await one.take(messages(dispatched("S-1", 1, 0, order="SO-NEVER")))
+    assert await one.sweep() == 0
+    clock.moment += timedelta(days=2)
+    assert await one.sweep() >= 1
+    assert one.counts.deadlines >= 1
+    assert await one.sweep() == 0

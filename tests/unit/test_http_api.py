@@ -1,0 +1,281 @@
+"""The HTTP API over real twins and SQLite, in one process."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from adapters.embedded.delivery import EmbeddedPublisher
+from adapters.http.api import Service, build_api
+from adapters.sql.engine import sqlite_url
+from adapters.sql.store import SqlStore
+from canonical.envelope import BATCH, STRUCTURED, batch
+from canonical.translation import Connection
+from ops.wiring import SIGNATURES, TRANSLATORS
+from tests.stories import golden, placed
+from tests.unit.test_host import Clock
+from twins.core.rules import Policy
+from twins.runtime.coalesce import CoalescedReads
+from twins.runtime.host import TwinHost
+from twins.runtime.ingest import Directory
+from twins.runtime.placement import Placement
+
+KEY = {"Authorization": "Bearer right"}
+
+
+class OneHost:
+    """HostCalls to a host in this process."""
+
+    def __init__(self, host: TwinHost) -> None:
+        self.host = host
+        self.reads = 0
+
+    async def take(self, host: str, messages: Any) -> Any:
+        return await self.host.take(messages)
+
+    async def take_events(self, host: str, events: Any) -> Any:
+        return await self.host.take_events(events)
+
+    async def absorb(self, host: str, contributions: Any) -> None:
+        await self.host.absorb(contributions)
+
+    async def read(self, host: str, aspect: Any, refs: Any) -> Any:
+        self.reads += 1
+        return await self.host.read(aspect, refs)
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SqlStore]:
+    opened = SqlStore(sqlite_url(tmp_path))
+    await opened.migrate()
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def calls(store: SqlStore) -> OneHost:
+    return OneHost(TwinHost("host-0", store, Clock(), Policy()))
+
+
+@pytest.fixture
+async def http(store: SqlStore, calls: OneHost) -> AsyncIterator[httpx.AsyncClient]:
+    directory = Directory(Placement(), calls)
+
+    async def metrics() -> tuple[bytes, str]:
+        return b"", "text/plain"
+
+    service = Service(
+        intake=directory,
+        publisher=EmbeddedPublisher(directory, store),
+        publishes_later=False,
+        reads=CoalescedReads(directory),
+        store=store,
+        translators=TRANSLATORS,
+        signatures=SIGNATURES,
+        connection=lambda adapter, name: Connection(adapter, name),
+        api_keys=frozenset({"right"}),
+        webhook_secrets={"shopify/signed": "secret"},
+        metrics=metrics,
+    )
+    transport = httpx.ASGITransport(build_api(service))
+    async with httpx.AsyncClient(transport=transport, base_url="http://twinsync", headers=KEY) as client:
+        yield client
+
+
+@pytest.fixture
+async def told(http: httpx.AsyncClient) -> httpx.AsyncClient:
+    answer = await http.post("/v1/events", content=batch(golden()), headers={"Content-Type": BATCH})
+    assert answer.status_code == 200, answer.text
+    return http
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Authorization": "Bearer wrong"}, {"Authorization": ""}, {"X-API-Key": "no"}]
+)
+async def test_a_wrong_or_missing_key_is_refused(http: httpx.AsyncClient, headers: dict[str, str]) -> None:
+    for method, path in (("GET", "/v1/orders/SO-1"), ("GET", "/v1/orders"), ("POST", "/v1/events")):
+        answer = await http.request(method, path, headers=headers)
+        assert answer.status_code == 401
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert "Bearer" in answer.headers["www-authenticate"]
+
+
+async def test_a_key_may_come_in_its_own_header(told: httpx.AsyncClient) -> None:
+    answer = await told.get("/v1/orders/SO-1", headers={"Authorization": "", "X-API-Key": "right"})
+    assert answer.status_code == 200
+
+
+async def test_an_unknown_twin_is_a_404_problem(http: httpx.AsyncClient) -> None:
+    for path in ("orders/SO-404", "orders/SO-404/explain", "shipments/S/history", "stock/A/B/postings"):
+        answer = await http.get(f"/v1/{path}")
+        assert answer.status_code == 404
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["title"] == "No such twin"
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        (("quantity", "many"), "data.lines.0.quantity"),
+        (("quantity", "-1"), "data.lines.0.quantity"),
+        (("quantity", "NaN"), "data.lines.0.quantity"),
+        (("colour", "red"), "data.lines.0.colour"),
+    ],
+)
+async def test_a_malformed_event_is_a_422_that_names_the_field(
+    http: httpx.AsyncClient, change: tuple[str, str], field: str
+) -> None:
+    event = json.loads(placed().structured())
+    event["data"]["lines"][0][change[0]] = change[1]
+    answer = await http.post("/v1/events", content=json.dumps(event), headers={"Content-Type": STRUCTURED})
+    assert answer.status_code == 422
+    assert answer.json()["field"] == field
+    assert (await http.get("/v1/orders/SO-1")).status_code == 404, "nothing is stored"
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value"),
+    [
+        ("specversion", "2.0"),
+        ("type", "x"),
+        ("subject", "ship/1"),
+        ("time", "noon"),
+        ("id", ""),
+        ("source", 7),
+    ],
+)
+async def test_a_malformed_envelope_names_its_attribute(
+    http: httpx.AsyncClient, attribute: str, value: object
+) -> None:
+    event = json.loads(placed().structured()) | {attribute: value}
+    answer = await http.post("/v1/events", content=json.dumps(event))
+    assert (answer.status_code, answer.json()["field"]) == (422, attribute)
+
+
+async def test_a_batch_with_one_wrong_member_stores_nothing(http: httpx.AsyncClient) -> None:
+    members = [json.loads(event.structured()) for event in golden()]
+    members[3]["data"]["currency"] = "DOUBLOON"
+    answer = await http.post("/v1/events", content=json.dumps(members), headers={"Content-Type": BATCH})
+    assert (answer.status_code, answer.json()["field"]) == (422, "3.data.currency")
+    assert (await http.get("/v1/orders")).json()["twins"] == []
+
+
+async def test_an_event_may_come_in_binary_form(http: httpx.AsyncClient) -> None:
+    headers, body = placed().binary()
+    answer = await http.post(
+        "/v1/events", content=body, headers=headers | {"Content-Type": "application/json"}
+    )
+    assert answer.json()["arrivals"] == ["new"]
+    assert (await http.get("/v1/orders/SO-1")).status_code == 200
+
+
+async def test_a_repeated_event_says_so(told: httpx.AsyncClient) -> None:
+    answer = await told.post("/v1/events", content=placed().structured())
+    assert answer.json() == {"accepted": 1, "arrivals": ["duplicate"]}
+
+
+async def test_the_three_twins_can_be_read(told: httpx.AsyncClient) -> None:
+    order = (await told.get("/v1/orders/SO-1")).json()
+    assert (order["status"], order["lines"][0]["shipped"]) == ("delivered", "10")
+    stock = (await told.get("/v1/stock/SKU-1/DC-01")).json()
+    assert stock["on_hand"]["sellable"] == "92"
+    shipment = (await told.get("/v1/shipments/SHP-1")).json()
+    assert shipment["status"] == "delivered"
+
+
+async def test_history_explain_and_postings(told: httpx.AsyncClient) -> None:
+    history = (await told.get("/v1/orders/SO-1/history")).json()["events"]
+    assert history[0]["type"] == "io.twinsync.order.placed.v1"
+    assert {"arrival", "recorded_at", "data"} <= history[0].keys()
+    explained = (await told.get("/v1/orders/SO-1/explain")).json()
+    assert any("took 6 × SKU-1" in line for line in explained["because"])
+    postings = (await told.get("/v1/shipments/SHP-1/postings")).json()["postings"]
+    assert {one["key"] for one in postings} == {"goods-issue/SHP-1", "freight-accrual/SHP-1"}
+
+
+async def test_an_unchanged_twin_is_not_sent_again(told: httpx.AsyncClient) -> None:
+    first = await told.get("/v1/orders/SO-1")
+    again = await told.get("/v1/orders/SO-1", headers={"If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+
+
+async def test_lists_filter_and_page(told: httpx.AsyncClient) -> None:
+    page = (await told.get("/v1/shipments", params={"status": "delivered", "limit": 1})).json()
+    assert [row["twin"] for row in page["twins"]] == ["shipment/SHP-1"]
+    page = (await told.get("/v1/shipments", params={"cursor": page["next_cursor"], "limit": 1})).json()
+    assert ([row["twin"] for row in page["twins"]], page["next_cursor"]) == (["shipment/SHP-2"], None)
+    assert (await told.get("/v1/orders", params={"customer_id": "nobody"})).json()["twins"] == []
+    assert (await told.get("/v1/orders", params={"limit": 0})).status_code == 422
+
+
+async def test_exceptions_list_what_a_person_should_see(http: httpx.AsyncClient) -> None:
+    await http.post("/v1/events", content=placed().structured())
+    found = (await http.get("/v1/exceptions")).json()["twins"]
+    assert "order/SO-1" in {row["twin"] for row in found}
+    assert (await http.get("/v1/exceptions", params={"finding": "oversold"})).json()["twins"] == []
+
+
+async def test_readers_who_wait_together_share_a_call(told: httpx.AsyncClient, calls: OneHost) -> None:
+    import asyncio
+
+    before = calls.reads
+    answers = await asyncio.gather(*(told.get("/v1/orders/SO-1") for _ in range(40)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert calls.reads - before < 20
+
+
+SHOPIFY_ORDER = json.dumps(
+    {
+        "id": 5001,
+        "name": "#5001",
+        "currency": "USD",
+        "created_at": "2026-03-02T09:00:00Z",
+        "updated_at": "2026-03-02T09:00:00Z",
+        "line_items": [{"id": 1, "sku": "SKU-1", "quantity": 2, "price": "20.00"}],
+    }
+).encode()
+
+
+async def test_a_webhook_is_translated(http: httpx.AsyncClient) -> None:
+    answer = await http.post(
+        "/v1/webhooks/shopify/acme", content=SHOPIFY_ORDER, headers={"X-Shopify-Topic": "orders/create"}
+    )
+    assert answer.status_code == 200, answer.text
+    assert (await http.get("/v1/orders/5001")).json()["reference"] == "#5001"
+
+
+async def test_a_signed_webhook_needs_no_key_but_the_right_signature(http: httpx.AsyncClient) -> None:
+    signature = base64.b64encode(hmac.digest(b"secret", SHOPIFY_ORDER, hashlib.sha256)).decode()
+    for told, status in ((signature, 200), ("x" + signature[1:], 401), ("", 401)):
+        answer = await http.post(
+            "/v1/webhooks/shopify/signed",
+            content=SHOPIFY_ORDER,
+            headers={"Authorization": "", "X-Shopify-Topic": "orders/create", "X-Shopify-Hmac-Sha256": told},
+        )
+        assert answer.status_code == status
+
+
+async def test_an_unsigned_webhook_needs_a_key(http: httpx.AsyncClient) -> None:
+    answer = await http.post(
+        "/v1/webhooks/shopify/acme", content=SHOPIFY_ORDER, headers={"Authorization": "Bearer wrong"}
+    )
+    assert answer.status_code == 401
+
+
+async def test_an_unknown_adapter_is_a_404_that_lists_the_known(http: httpx.AsyncClient) -> None:
+    answer = await http.post("/v1/webhooks/fax/acme", content=b"{}")
+    assert answer.status_code == 404
+    assert "shopify" in answer.json()["detail"]
+
+
+async def test_health_and_readiness_need_no_key(http: httpx.AsyncClient) -> None:
+    for path in ("/healthz", "/readyz", "/openapi.json"):
+        assert (await http.get(path, headers={"Authorization": ""})).status_code == 200

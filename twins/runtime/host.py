@@ -1,0 +1,347 @@
+"""A host: the actor in which twins live. A plain class; Ray appears in `twins.runtime.cluster` alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from time import monotonic
+from typing import Any
+
+import structlog
+from pydantic_core import to_json
+
+from canonical.envelope import Event, parse
+from canonical.errors import Fenced, RejectedMessage, TransientFailure
+from canonical.identity import TwinRef
+from twins.core.batch import Batch
+from twins.core.contributions import Contribution
+from twins.core.history import Arrival
+from twins.core.rules import Policy
+from twins.core.twin import Snapshot, Twin
+from twins.ports import Clock, Publication, Rejected, Taken, TwinStore, Verdict
+
+_log = structlog.get_logger()
+
+DUE_LIMIT = 500
+"""Deadlines looked at in one sweep."""
+
+
+class Aspect(StrEnum):
+    """What a reader wants to know of a twin."""
+
+    DOCUMENT = "document"
+    EXPLAIN = "explain"
+    POSTINGS = "postings"
+
+
+@dataclass(frozen=True, slots=True)
+class Residency:
+    """How long and how many twins stay in memory."""
+
+    twins_max: int = 100_000
+    idle_s: float = 900.0
+
+
+@dataclass(slots=True)
+class HostCounts:
+    """Totals since the host started."""
+
+    events: int = 0
+    duplicates: int = 0
+    late: int = 0
+    conflicts: int = 0
+    rejected: int = 0
+    batches: int = 0
+    commands: int = 0
+    reversals: int = 0
+    activations: int = 0
+    passivations: int = 0
+    deadlines: int = 0
+    commit_s: float = 0.0
+    fold_s: float = 0.0
+
+
+@dataclass(slots=True)
+class _Resident:
+    """A committed twin as readers see it, and when it was last of use."""
+
+    snapshot: Snapshot
+    used: float
+    encoded: dict[Aspect, bytes] = field(default_factory=dict)
+
+
+Nudge = Callable[[], Awaitable[None]]
+Post = Callable[[Sequence[Contribution]], Awaitable[None]]
+
+
+class TwinHost:
+    """Takes batches for the twins that `is_mine` names, one batch at a time.
+
+    Nothing is shown to a reader, handed to another host or acknowledged before it is committed.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        store: TwinStore,
+        clock: Clock,
+        policy: Policy,
+        *,
+        is_mine: Callable[[TwinRef], bool] = lambda ref: True,
+        residency: Residency | None = None,
+        on_commands: Nudge | None = None,
+        post: Post | None = None,
+    ) -> None:
+        """*on_commands* wakes the gateway; *post* carries mail to other hosts."""
+        self.name = name
+        self.counts = HostCounts()
+        self._store = store
+        self._clock = clock
+        self._policy = policy
+        self._is_mine = is_mine
+        self._residency = residency or Residency()
+        self._on_commands = on_commands
+        self._post = post
+        self._epoch = 0
+        self._turn = asyncio.Lock()
+        self._twins: dict[TwinRef, Twin] = {}
+        self._shown: dict[TwinRef, _Resident] = {}
+        self._errands: set[asyncio.Task[None]] = set()
+
+    # --- taking
+
+    async def take(self, messages: Sequence[Publication]) -> list[Verdict]:
+        """Commit a batch of messages. Shape: one verdict a message, in order.
+
+        Raises: TransientFailure where the database is away; Fenced where a newer incarnation has taken over.
+        """
+        verdicts: list[Verdict | None] = []
+        events: list[Event] = []
+        for message in messages:
+            parsed = _parsed(message)
+            if isinstance(parsed, Event):
+                events.append(parsed)
+                verdicts.append(None)
+            else:
+                verdicts.append(parsed)
+        arrivals = iter(await self._take(events))
+        self.counts.rejected += len(messages) - len(events)
+        return [next(arrivals) if verdict is None else verdict for verdict in verdicts]
+
+    async def take_events(self, events: Sequence[Event]) -> list[Verdict]:
+        """The same for events that are parsed already, such as an ERP's replies."""
+        return list(await self._take(list(events)))
+
+    async def absorb(self, contributions: Sequence[Contribution]) -> None:
+        """Take in what twins of other hosts maintain here."""
+        async with self._turn:
+            await self._run([], contributions)
+
+    async def _take(self, events: list[Event]) -> list[Verdict]:
+        if not events:
+            return []
+        async with self._turn:
+            try:
+                return list(map(Taken, await self._run(events, ())))
+            except (TransientFailure, Fenced):
+                raise
+            except Exception:  # noqa: BLE001 - top of the loop
+                _log.exception("batch_failed", host=self.name, events=len(events))
+                return [await self._take_alone(event) for event in events]
+
+    async def _take_alone(self, event: Event) -> Verdict:
+        """After a batch failed by our fault: keep the others, put the culprit among the dead letters."""
+        try:
+            return Taken((await self._run([event], ()))[0])
+        except (TransientFailure, Fenced):
+            raise
+        except Exception as error:  # noqa: BLE001 - top of the loop
+            _log.exception("event_failed", host=self.name, event_id=event.event_id, twin=str(event.subject))
+            return Rejected(f"twinsync failed on it: {error!r}")
+
+    async def _run(self, events: list[Event], contributions: Sequence[Contribution]) -> list[Arrival]:
+        await self._claim()
+        batch = Batch(self._twins, self._is_mine)
+        loaded: set[TwinRef] = set()
+        started = monotonic()
+        try:
+            batch.deliver(events, contributions)
+            while True:
+                if missing := batch.missing():
+                    loaded |= missing
+                    await self._activate(missing)
+                if not batch.step():
+                    break
+            effects = batch.finish()
+            folded = monotonic()
+            if effects.touched or contributions:
+                await self._store.commit(self.name, self._epoch, effects, contributions)
+        except BaseException:
+            # What is in memory may be ahead of what is committed: forget it, storage knows better.
+            self._twins.clear()
+            self._shown.clear()
+            raise
+        self._count(batch, folded - started, monotonic() - folded)
+        self._show(loaded | effects.touched.keys())
+        self._passivate()
+        self._errand(effects.mail.values(), bool(effects.commands))
+        return batch.arrivals
+
+    async def _claim(self) -> None:
+        if not self._epoch:
+            self._epoch = await self._store.claim(self.name)
+            _log.info("host_started", host=self.name, epoch=self._epoch)
+
+    async def _activate(self, refs: Collection[TwinRef]) -> None:
+        for ref, stored in (await self._store.load(refs)).items():
+            self._twins[ref] = Twin.restore(ref, self._policy, stored)
+        self.counts.activations += len(refs)
+
+    def _count(self, batch: Batch, fold_s: float, commit_s: float) -> None:
+        counts, effects = self.counts, batch.effects
+        counts.batches += 1
+        counts.events += len(effects.events)
+        counts.duplicates += batch.arrivals.count(Arrival.DUPLICATE)
+        counts.late += batch.arrivals.count(Arrival.LATE)
+        counts.conflicts += batch.arrivals.count(Arrival.CONFLICT)
+        counts.commands += len(effects.commands)
+        counts.reversals += sum(command.action == "reverse" for _, command in effects.commands)
+        counts.fold_s += fold_s
+        counts.commit_s += commit_s
+
+    def _errand(self, mail: Collection[Contribution], commands: bool) -> None:
+        """Tell others, without making this batch wait; mail that is not delivered now is swept later."""
+        if commands and self._on_commands is not None:
+            self._run_errand(self._on_commands())
+        if mail and self._post is not None:
+            self._run_errand(self._post(list(mail)))
+
+    def _run_errand(self, errand: Awaitable[None]) -> None:
+        async def quietly() -> None:
+            try:
+                await errand
+            except TransientFailure as error:
+                _log.warning("errand_failed", host=self.name, reason=str(error))
+
+        task = asyncio.create_task(quietly())
+        self._errands.add(task)
+        task.add_done_callback(self._errands.discard)
+
+    # --- residency
+
+    def _show(self, refs: Collection[TwinRef]) -> None:
+        now = monotonic()
+        for ref in refs:
+            self._shown.pop(ref, None)
+            self._shown[ref] = _Resident(self._twins[ref].snapshot(), now)
+
+    def _passivate(self) -> None:
+        """Drop the twins that were idle longest, while too many or too idle; storage has them."""
+        now, residency = monotonic(), self._residency
+        while self._shown:
+            ref, oldest = next(iter(self._shown.items()))
+            if len(self._shown) <= residency.twins_max and now - oldest.used <= residency.idle_s:
+                break
+            del self._shown[ref]
+            self._twins.pop(ref, None)
+            self.counts.passivations += 1
+
+    # --- reading
+
+    async def read(self, aspect: Aspect, refs: Sequence[TwinRef]) -> list[tuple[int, bytes] | None]:
+        """Version and JSON of each twin; None for one that nobody has heard of. Committed states only.
+
+        A twin of another host is read from storage and not kept.
+        """
+        absent = [ref for ref in refs if ref not in self._shown and self._is_mine(ref)]
+        strange = [ref for ref in refs if not self._is_mine(ref)]
+        known = {ref: shown for ref in refs if (shown := self._shown.get(ref)) is not None}
+        if absent:
+            async with self._turn:
+                still = {ref for ref in absent if ref not in self._shown}
+                if still:
+                    await self._activate(still)
+                    self._show(still)
+                known |= {ref: self._shown[ref] for ref in absent}
+                self._forget_unheard_of(still)
+                self._passivate()
+        if strange:
+            known |= {
+                ref: _Resident(Twin.restore(ref, self._policy, stored).snapshot(), 0.0)
+                for ref, stored in (await self._store.load(strange)).items()
+            }
+        return [_encoded(known[ref], aspect) for ref in refs]
+
+    def _forget_unheard_of(self, refs: Collection[TwinRef]) -> None:
+        for ref in refs:
+            if self._shown[ref].snapshot.version == 0:
+                del self._shown[ref], self._twins[ref]
+
+    def resident_twins(self) -> int:
+        return len(self._shown)
+
+    # --- timers
+
+    async def sweep(self) -> int:
+        """Raise what is overdue, resend mail, drop idle twins. Answers how many deadlines had passed."""
+        now = self._clock.now()
+        overdue = [row.ref for row in await self._store.due(now, DUE_LIMIT) if self._is_mine(row.ref)]
+        if overdue:
+            await self._raise(overdue, now)
+        if self._post is not None and (waiting := await self._store.mail(DUE_LIMIT)):
+            await self._post(waiting)
+        async with self._turn:
+            self._passivate()
+        return len(overdue)
+
+    async def _raise(self, refs: Sequence[TwinRef], now: datetime) -> None:
+        """An overdue finding is logged and counted once; it stays among the twin's findings."""
+        await self.read(Aspect.DOCUMENT, refs)
+        for ref in refs:
+            shown = self._shown.get(ref)
+            if shown is None:
+                continue
+            for finding in shown.snapshot.findings:
+                if finding.due is not None and finding.due <= now:
+                    self.counts.deadlines += 1
+                    _log.warning("deadline_passed", twin=str(ref), code=finding.code, text=finding.text)
+        await self._store.raised(refs, now)
+
+    async def run_timers(self, every: timedelta) -> None:
+        """Sweep until cancelled."""
+        while True:
+            await asyncio.sleep(every.total_seconds())
+            try:
+                await self.sweep()
+            except TransientFailure as error:
+                _log.warning("sweep_failed", host=self.name, reason=str(error))
+
+
+def _parsed(message: Publication) -> Event | Rejected:
+    try:
+        return parse(message.body, message.headers, message.content_type)
+    except RejectedMessage as rejected:
+        return Rejected(rejected.reason, rejected.field)
+
+
+def _encoded(shown: _Resident, aspect: Aspect) -> tuple[int, bytes] | None:
+    """The twin's JSON, made once a version however often it is read."""
+    snapshot = shown.snapshot
+    if snapshot.version == 0:
+        return None
+    if aspect not in shown.encoded:
+        shown.encoded[aspect] = to_json(_aspect(snapshot, aspect))
+    return snapshot.version, shown.encoded[aspect]
+
+
+def _aspect(snapshot: Snapshot, aspect: Aspect) -> Any:
+    match aspect:
+        case Aspect.DOCUMENT:
+            return snapshot.document() | {"version": snapshot.version}
+        case Aspect.EXPLAIN:
+            return snapshot.explain()
+        case Aspect.POSTINGS:
+            return snapshot.postings()
