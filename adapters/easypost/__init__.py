@@ -1,0 +1,1 @@
+"""EasyPost's tracker webhooks, read into canonical events."""

@@ -1,0 +1,146 @@
+"""The parts of EasyPost's tracker webhooks that twinsync reads (API v2: Event, Tracker, TrackingDetail)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Annotated, Any, NoReturn, TypeVar
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, ValidationError
+
+from canonical.errors import RejectedMessage
+from canonical.types import Identifier, Text
+
+T = TypeVar("T")
+
+
+def read(body: bytes) -> dict[str, Any]:
+    """Decode a body. Raises: RejectedMessage for all that is not one JSON object."""
+    if not body.strip():
+        raise RejectedMessage("empty body")
+    try:
+        found = json.loads(body, parse_int=str, parse_float=Decimal, parse_constant=_not_a_number)
+    except (ValueError, ArithmeticError, RecursionError) as error:
+        raise RejectedMessage(f"not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise RejectedMessage("expected a JSON object")
+    return found
+
+
+def tracker_in(message: Mapping[str, Any]) -> Tracker | None:
+    """The tracker of an Event, or a bare one. None for an Event about anything else: a webhook gets them all.
+
+    Raises: RejectedMessage naming the field at fault.
+    """
+    if message.get("object") == "Event":
+        return _result(message.get("result"))
+    if message.get("object", "Tracker") != "Tracker":
+        raise RejectedMessage(f"expected 'Event' or 'Tracker', got {message['object']!r}", field="object")
+    return _tracker(message, "")
+
+
+def _result(result: Any) -> Tracker | None:
+    if not isinstance(result, dict):
+        raise RejectedMessage("expected an object", field="result")
+    return _tracker(result, "result.") if result.get("object", "Tracker") == "Tracker" else None
+
+
+def _tracker(payload: Mapping[str, Any], path: str) -> Tracker:
+    try:
+        return Tracker.model_validate(payload)
+    except ValidationError as error:
+        raise rejected(error, path) from None
+
+
+def rejected(error: ValidationError, path: str = "") -> RejectedMessage:
+    """The first fault, under the path of its field."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    reason = first["msg"].removeprefix("Value error, ")
+    return RejectedMessage(reason + more, field=path + ".".join(map(str, first["loc"])))
+
+
+def _not_a_number(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no number")
+
+
+def _blank_is_none(value: Any) -> Any:
+    return (value.strip() or None) if isinstance(value, str) else value
+
+
+def _null_is_empty(value: Any) -> Any:
+    return () if value is None else value
+
+
+def _utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("out of range") from None
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_utc)]
+MaybeText = Annotated[Text | None, BeforeValidator(_blank_is_none)]
+Many = Annotated[tuple[T, ...], BeforeValidator(_null_is_empty)]
+
+
+class Theirs(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Status(StrEnum):
+    """Of a tracker and of each of its scans (EasyPost, Tracker object, ``status``)."""
+
+    UNKNOWN = "unknown"
+    PRE_TRANSIT = "pre_transit"
+    IN_TRANSIT = "in_transit"
+    OUT_FOR_DELIVERY = "out_for_delivery"
+    AVAILABLE_FOR_PICKUP = "available_for_pickup"
+    DELIVERED = "delivered"
+    RETURN_TO_SENDER = "return_to_sender"
+    FAILURE = "failure"
+    CANCELLED = "cancelled"
+    ERROR = "error"
+
+
+class TrackingLocation(Theirs):
+    city: MaybeText = None
+    state: MaybeText = None
+    country: MaybeText = None
+
+    @property
+    def place(self) -> str | None:
+        return ", ".join(part for part in (self.city, self.state, self.country) if part) or None
+
+
+class TrackingDetail(Theirs):
+    """One scan, as the carrier told it. Neither the list's order nor the envelope's dates order scans."""
+
+    status: Status
+    datetime: Moment
+    status_detail: MaybeText = None
+    message: MaybeText = None
+    tracking_location: TrackingLocation | None = None
+
+
+class Tracker(Theirs):
+    tracking_code: Identifier
+    carrier: Identifier
+    status: Status | None = None
+    status_detail: MaybeText = None
+    signed_by: MaybeText = None
+    updated_at: Moment | None = None
+    tracking_details: Many[TrackingDetail] = ()
+
+    @property
+    def scans(self) -> tuple[TrackingDetail, ...]:
+        """The details; for a tracker that has none, its own status as of its last update."""
+        if self.tracking_details or self.status is None:
+            return self.tracking_details
+        if self.updated_at is None:
+            raise RejectedMessage("missing, and there are no tracking_details", field="updated_at")
+        scan = TrackingDetail(status=self.status, datetime=self.updated_at, status_detail=self.status_detail)
+        return (scan,)

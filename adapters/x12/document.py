@@ -1,0 +1,208 @@
+"""One transaction set with what its group and its connection add, and the way from it to canonical events.
+
+Settings of a connection that are read here:
+
+- ``sku_qualifiers``: which product id is our SKU, best first (``UP,VN``; element 235). Then nothing else is
+  taken; without the setting `SKU_QUALIFIERS` holds.
+- ``location`` and ``location.<theirs>``: see `Connection.location`.
+- ``carrier.<SCAC>``: our carrier for their code (``carrier.UPSN`` = ``ups``); without it the code in lower
+  case, without spaces.
+- ``carrier``: for messages that name none.
+- ``currency``: for messages that name none; ``USD`` where it is not set.
+- ``company``: legal entity that sells; chooses the ERP instance.
+- ``timezone``: IANA name of the zone that their dates and times are in; ``UTC`` where it is not set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, time, tzinfo
+from typing import TypeVar
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from adapters.x12.segments import Segment, first, missing
+from canonical import units
+from canonical.envelope import Event
+from canonical.errors import RejectedMessage
+from canonical.facts.base import Fact
+from canonical.facts.shipment import ShipmentDispatched
+from canonical.facts.tracking import TrackingRegistered
+from canonical.identity import TwinRef, tracking, twin_ref
+from canonical.translation import Connection
+from canonical.types import Identifier
+
+M = TypeVar("M", bound=BaseModel)
+
+SKU_QUALIFIERS = ("VN", "VP", "SK", "BP", "UP", "EN", "CB", "IN", "UK", "UA", "UI", "PI", "PN", "MG")
+"""Element 235, best first: the vendor's number, the SKU, the buyer's number, then GTINs and catalogues."""
+UPC_CASE_CODE = "UA"
+"""Qualifier that stands for element 438, a U.P.C. case code written without one (W0103, W1206, W0703)."""
+TRACKING_NUMBER = ("CN", "2I")
+"""Element 128 in REF01 and N901: the carrier's (PRO) number, the tracking number."""
+LINE_ITEM = "LI"
+"""Element 128: the line of the order that a line answers."""
+END_OF_DAY = time(23, 59, 59)
+
+_IDENTIFIER: TypeAdapter[str] = TypeAdapter(Identifier)
+_DIGEST_LENGTH = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    set_id: str
+    segments: tuple[Segment, ...]
+    """What stands between ST and SE."""
+    group: Segment
+    """The GS: functional group header."""
+    connection: Connection
+
+    # --- identity ----------------------------------------------------------------------------------------
+
+    def event(self, key: str, subject: TwinRef, at: datetime, fact: Fact) -> Event:
+        """An event whose id is the document, the fact, and a digest of all that it says.
+
+        Control numbers take no part: the same document sent again, in any interchange, is the same event,
+        and a corrected one is another. *key* is what the partner calls the document.
+        """
+        twin_ref(str(subject))
+        bare = Event(source=self.connection.source, id="", subject=subject, time=at, fact=fact)
+        name = fact.TYPE.removeprefix("io.twinsync.").rpartition(".v")[0]
+        return replace(bare, id=f"{self.set_id}/{key}/{name}/{bare.digest().hex()[:_DIGEST_LENGTH]}")
+
+    def tracked(self, key: str, at: datetime, dispatched: ShipmentDispatched) -> Iterator[Event]:
+        """Each tracking number bound to the shipment *key*."""
+        for number in dispatched.tracking_numbers if dispatched.carrier else ():
+            subject = tracking(dispatched.carrier or "", number)
+            yield self.event(key, subject, at, TrackingRegistered(shipment_id=key))
+
+    # --- time --------------------------------------------------------------------------------------------
+
+    @property
+    def zone(self) -> tzinfo:
+        name = self.connection.settings.get("timezone", "UTC")
+        if name == "UTC":
+            return UTC
+        try:
+            return ZoneInfo(name)
+        except (KeyError, ValueError, OSError):
+            raise RejectedMessage(f"{name!r} is no IANA time zone", field="settings.timezone") from None
+
+    def moment(self, day: date, at: time | None = None) -> datetime:
+        """A date and time of theirs in UTC; midnight of their zone where they give no time."""
+        try:
+            return datetime.combine(day, at or time(), tzinfo=self.zone).astimezone(UTC)
+        except OverflowError:
+            raise RejectedMessage(f"{day} is out of range", field=self.set_id) from None
+
+    def sent_at(self) -> datetime:
+        """When the group was made: GS04 and GS05."""
+        return self.moment(self.group.date(4), self.group.time(5))
+
+    def sent_on(self, day: date) -> datetime:
+        """*day*, and the time of the group where it was made on that same day."""
+        same_day = _is_date(self.group, 4) and self.group.date(4) == day
+        return self.moment(day, self.group.time(5) if same_day else None)
+
+    # --- what segments name ------------------------------------------------------------------------------
+
+    def sku(self, segment: Segment, pairs: Iterable[tuple[str, str]]) -> str:
+        """The product id with the best qualifier. Raises: RefusedSet naming those that are there."""
+        known = dict(reversed(list(pairs)))
+        setting = self.connection.settings.get("sku_qualifiers")
+        wanted = tuple(part.strip() for part in setting.split(",")) if setting else SKU_QUALIFIERS
+        found = next((known[qualifier] for qualifier in wanted if qualifier in known), None)
+        if found is None:
+            has = ", ".join(sorted(known)) or "none"
+            raise segment.refuse(f"no product id with qualifier {', '.join(wanted)}; it has {has}")
+        return identifier(found, segment)
+
+    def location(self, segments: Iterable[Segment], *roles: str) -> str:
+        """Our location for the first party of *roles* (element 98), or the connection's own."""
+        party = first(segments, "N1", *roles)
+        theirs = (party[4] or party[2] or None) if party is not None else None
+        ours = self.connection.location(theirs)
+        if ours is None:
+            wanted = " or ".join(f"N1*{role}" for role in roles)
+            raise missing("N1", f"no {wanted} with an id or a name, and the connection sets no location")
+        return identifier(ours, party) if party is not None else ours
+
+    def carrier(self, code: str) -> str | None:
+        """Our carrier for a SCAC (element 140); the connection's own where *code* is empty."""
+        settings = self.connection.settings
+        if not code:
+            return settings.get("carrier")
+        return settings.get(f"carrier.{code}", "".join(code.lower().split()))
+
+    def currency(self) -> str:
+        named = first(self.segments, "CUR")
+        default = self.connection.settings.get("currency", "USD")
+        return (named[2] or default) if named is not None else default
+
+    @property
+    def company(self) -> str:
+        return self.connection.settings.get("company", "main")
+
+
+def _is_date(segment: Segment, number: int) -> bool:
+    try:
+        segment.date(number)
+    except RejectedMessage:
+        return False
+    return True
+
+
+def identifier(text: str, segment: Segment, element: int = 0) -> str:
+    """Check what becomes a key or a part of one. Raises: RefusedSet."""
+    try:
+        return _IDENTIFIER.validate_python(text)
+    except ValidationError:
+        raise segment.refuse("expected an identifier of 1 to 128 printable characters", element) from None
+
+
+def key(segment: Segment, element: int) -> str:
+    """A mandatory element that names a twin. Raises: RefusedSet."""
+    return identifier(segment.text(element), segment, element)
+
+
+def unit(code: str) -> str:
+    """Element 355 as UN/ECE Rec 20; each where none is given."""
+    return units.from_x12(code) if code else units.EACH
+
+
+def case_code(segment: Segment, element: int) -> Iterator[tuple[str, str]]:
+    if segment[element]:
+        yield UPC_CASE_CODE, segment[element]
+
+
+def built(model: type[M], segment: Segment, elements: Mapping[str, int], **values: object) -> M:
+    """Make a fact or a part of one; *elements* says which element each field came from.
+
+    Raises: RefusedSet naming that element, or the segment.
+    """
+    try:
+        return model(**values)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        field = str(found["loc"][0]) if found["loc"] else ""
+        element = elements.get(field, 0)
+        reason = found["msg"] if element or not field else f"{field}: {found['msg']}"
+        raise segment.refuse(reason, element) from None
+
+
+def line_reference(segments: Iterable[Segment]) -> str | None:
+    """The order line that N9*LI or REF*LI names."""
+    found = first(segments, "N9", LINE_ITEM) or first(segments, "REF", LINE_ITEM)
+    return (found[2] or None) if found is not None else None
+
+
+def tracking_numbers(segments: Iterable[Segment]) -> tuple[str, ...]:
+    """What REF and N9 call a tracking number, each once, in the order given."""
+    found = {
+        identifier(segment[2], segment, 2): None
+        for segment in segments
+        if segment.id in ("REF", "N9") and segment[1] in TRACKING_NUMBER and segment[2]
+    }
+    return tuple(found)

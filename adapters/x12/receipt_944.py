@@ -1,0 +1,61 @@
+"""944 Warehouse Stock Transfer Receipt Advice → stock.received.
+
+- The receipt is W1703, or else the depositor's order number W1704; it came on W1702 at N1*WH.
+- Each W07 is goods received: quantity W0701, product ids W0704/05, W0706/07, W0710/11, case code W0703.
+- W13 takes from it what is damaged (W1303 = 01), which is received as such. Other exceptions are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+
+from adapters.x12.document import Document, case_code, key
+from adapters.x12.segments import Segment, loops, missing, only
+from canonical.envelope import Event
+from canonical.facts.stock import StockReceived, StockStatus
+from canonical.identity import stock
+from canonical.money import ZERO
+
+_DAMAGED = "01"
+"""Element 412, receiving condition code."""
+
+
+def translate(document: Document) -> Iterator[Event]:
+    w17 = only(document.segments, "W17")
+    receipt_id = key(w17, 3 if w17[3] else 4)
+    received_at = document.sent_on(w17.date(2))
+    location = document.location(document.segments, "WH", "ST")
+    received = loops(document.segments, "W07")
+    if not received:
+        raise missing("W07")
+    for (sku, status), quantity in _totals(document, received).items():
+        damaged = "/damaged" if status is StockStatus.DAMAGED else ""
+        fact = StockReceived(receipt_id=f"{receipt_id}{damaged}", quantity=quantity, status=status)
+        yield document.event(receipt_id, stock(sku, location), received_at, fact)
+
+
+def _totals(
+    document: Document, received: Sequence[tuple[Segment, ...]]
+) -> dict[tuple[str, StockStatus], Decimal]:
+    totals: dict[tuple[str, StockStatus], Decimal] = {}
+    for loop in received:
+        w07 = loop[0]
+        sku = document.sku(w07, (*w07.pairs(4, 6, 10), *case_code(w07, 3)))
+        damaged = _damaged(loop)
+        if damaged > w07.quantity(1):
+            raise w07.refuse(f"{damaged} are damaged of {w07.quantity(1)} received", 1)
+        parts = {StockStatus.SELLABLE: w07.quantity(1) - damaged, StockStatus.DAMAGED: damaged}
+        for status, quantity in parts.items():
+            if quantity:
+                totals[sku, status] = totals.get((sku, status), ZERO) + quantity
+    return totals
+
+
+def _damaged(loop: Sequence[Segment]) -> Decimal:
+    damaged = ZERO
+    for w13 in loop:
+        if w13.id == "W13":
+            w13.code(3, (_DAMAGED,))
+            damaged += w13.quantity(1)
+    return damaged

@@ -1,0 +1,56 @@
+"""846 Inventory Inquiry/Advice → stock.counted.
+
+- A count is BIA03 at BIA04 and BIA05: partners use one reference every day.
+- Each LIN loop counts one SKU; the place is its own N1*WH, or the heading's.
+- The quantity is QTY with qualifier 17, on hand. What is merely available (33) leaves reservations out, and
+  would be posted as a loss: the connection's setting ``count_qualifiers`` (``17,33``) takes it all the same.
+- An inquiry (BIA02 = IN) asks and tells nothing: it is not read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+
+from adapters.x12.document import Document, identifier, key
+from adapters.x12.segments import Segment, before, first, loops, missing, only
+from canonical.envelope import Event
+from canonical.facts.stock import StockCounted
+from canonical.identity import stock
+
+_PRODUCT_IDS = range(2, 31, 2)
+_PURPOSES = frozenset(("00", "05", "06", "07", "15"))
+"""Element 353 in BIA01."""
+
+
+def translate(document: Document) -> Iterator[Event]:
+    bia = only(document.segments, "BIA")
+    bia.code(1, _PURPOSES)
+    counted_at = document.moment(bia.date(4), bia.time(5))
+    count_id = identifier(f"{key(bia, 3)}/{counted_at:%Y%m%dT%H%M%S}", bia, 3)
+    counted = loops(document.segments, "LIN")
+    if not counted:
+        raise missing("LIN")
+    for (sku, location), quantity in _totals(document, counted).items():
+        fact = StockCounted(count_id=count_id, quantity=quantity)
+        yield document.event(count_id, stock(sku, location), counted_at, fact)
+
+
+def _totals(document: Document, counted: Sequence[tuple[Segment, ...]]) -> dict[tuple[str, str], Decimal]:
+    """(SKU, location) → quantity; the lots of one SKU are added up."""
+    heading = before(document.segments, "LIN")
+    totals: dict[tuple[str, str], Decimal] = {}
+    for loop in counted:
+        lin = loop[0]
+        place = loop if first(loop, "N1", "WH") is not None else heading
+        twin = document.sku(lin, lin.pairs(*_PRODUCT_IDS)), document.location(place, "WH", "SF")
+        totals[twin] = totals.get(twin, Decimal(0)) + _quantity(document, loop)
+    return totals
+
+
+def _quantity(document: Document, loop: Sequence[Segment]) -> Decimal:
+    wanted = document.connection.settings.get("count_qualifiers", "17").split(",")
+    found = first(loop, "QTY", *(qualifier.strip() for qualifier in wanted))
+    if found is None:
+        raise loop[0].refuse(f"no QTY with qualifier {' or '.join(wanted)} (setting count_qualifiers)")
+    return found.quantity(2)
