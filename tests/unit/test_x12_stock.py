@@ -1,0 +1,98 @@
+"""846 counts, 944 receipts, and the freight that an 810 bills."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+
+from canonical.errors import RejectedMessage
+from canonical.facts.stock import StockCounted, StockReceived, StockStatus
+from canonical.facts.tracking import CarrierBilled
+from tests.unit.test_x12_partner import (
+    CONNECTION,
+    INVOICE_810,
+    RECEIPT_944,
+    STOCK_846,
+    facts,
+    message,
+    translated,
+)
+
+
+def test_inventory_advice_counts_each_sku_on_hand() -> None:
+    events = translated(message("846"))
+    assert [(str(event.subject), event.fact) for event in events] == [
+        ("stock/SKU-1@WH-EAST", StockCounted(count_id="INV-9/20260303T060000", quantity=Decimal(90))),
+        ("stock/SKU-2@WH-EAST", StockCounted(count_id="INV-9/20260303T060000", quantity=Decimal(3))),
+    ]
+    assert {event.time for event in events} == {datetime(2026, 3, 3, 6, tzinfo=UTC)}
+
+
+def test_lots_are_one_count_and_lines_may_name_their_own_warehouse() -> None:
+    text = STOCK_846 + "LIN*3*VN*SKU-1\nQTY*17*5\nLIN*4*VN*SKU-1\nQTY*17*7\nN1*WH*West*92*WH-WEST"
+    counted = {str(event.subject): event.fact for event in translated(message("846", text))}
+    quantities = {twin: fact.quantity for twin, fact in counted.items() if isinstance(fact, StockCounted)}
+    assert quantities == {"stock/SKU-1@WH-EAST": 95, "stock/SKU-2@WH-EAST": 3, "stock/SKU-1@WH-WEST": 7}
+
+
+def test_available_is_not_on_hand_unless_the_connection_says_so() -> None:
+    text = STOCK_846.replace("QTY*17*3*CA\n", "")
+    with pytest.raises(RejectedMessage, match=r"LIN\[2\]: .*no QTY with qualifier 17"):
+        facts("846", text)
+    lenient = replace(CONNECTION, settings={"count_qualifiers": "17, 33"})
+    assert isinstance(facts("846", text, lenient)[1], StockCounted)
+
+
+def test_receipt_adds_up_and_sets_the_damaged_apart() -> None:
+    events = translated(message("944"))
+    assert {str(event.subject) for event in events} == {"stock/SKU-1@WH-EAST"}
+    assert [event.fact for event in events] == [
+        StockReceived(receipt_id="RCV-1", quantity=Decimal(146)),
+        StockReceived(receipt_id="RCV-1/damaged", quantity=Decimal(4), status=StockStatus.DAMAGED),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("set_id", "sound", "broken", "field"),
+    [
+        ("944", "W13*4*EA*01", "W13*4*EA*07", "W13[1].03"),
+        ("944", "W13*4*EA", "W13*400*EA", "W07[1].01"),
+        ("944", "W17*F*20260304*RCV-1*PO-5", "W17*F*20260304", "W1704"),
+        ("944", "W07*100*EA**VN*SKU-1", "W07*many*EA**VN*SKU-1", "W07[1].01"),
+        ("846", "BIA*00*DD*INV-9*20260303", "BIA*00*DD*INV-9*", "BIA04"),
+        ("846", "BIA*00", "BIA*13", "BIA01"),
+        ("846", "QTY*17*90", "QTY*17*", "QTY[1].02"),
+        ("810", "BIG*20260305*INV-3", "BIG*20260305*", "BIG02"),
+        ("810", "SAC*C*D240***1301", "SAC*C*D240***x", "SAC[1].05"),
+    ],
+)
+def test_what_cannot_be_read_is_named_by_segment_and_element(
+    set_id: str, sound: str, broken: str, field: str
+) -> None:
+    text = {"944": RECEIPT_944, "846": STOCK_846, "810": INVOICE_810}[set_id]
+    assert sound in text
+    with pytest.raises(RejectedMessage) as refused:
+        facts(set_id, text.replace(sound, broken, 1))
+    assert refused.value.field == field
+
+
+def test_freight_of_an_invoice_is_billed_to_its_tracking_numbers_to_the_cent() -> None:
+    events = translated(message("810"))
+    assert [(str(event.subject), event.fact) for event in events] == [
+        (
+            "tracking/upsn:1Z999AA10123456784",
+            CarrierBilled(bill_id="INV-3", amount=Decimal("6.51"), currency="USD"),
+        ),
+        (
+            "tracking/upsn:1Z999AA10123456785",
+            CarrierBilled(bill_id="INV-3", amount=Decimal("6.5"), currency="USD"),
+        ),
+    ]
+
+
+@pytest.mark.parametrize("left_out", ["CAD*M***UPSN\n", "SAC*C*D240***1301\n"])
+def test_invoice_without_carrier_or_freight_bills_nothing(left_out: str) -> None:
+    assert facts("810", INVOICE_810.replace(left_out, "")) == []

@@ -1,0 +1,80 @@
+"""One order told in X12 from end to end, through the twins: files may repeat, and arrive in any order."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import pytest
+
+from tests.unit.test_x12_partner import (
+    ORDER_850,
+    RECEIPT_944,
+    SHIPMENT_856,
+    WAREHOUSE_940,
+    WAREHOUSE_945,
+    message,
+    translated,
+)
+from tests.world import World
+from twins.core.rules import Policy
+
+ALL_FOUND = WAREHOUSE_945.replace("W12*CP*4*3*1", "W12*CC*4*4*0")
+ALL_SHIPPED = SHIPMENT_856.replace("SN1**6*EA", "SN1**10*EA")
+FILES = (
+    message("850", ORDER_850, control="000000001"),
+    message("940", WAREHOUSE_940, control="000000002"),
+    message("945", ALL_FOUND, control="000000003"),
+    message("856", ALL_SHIPPED, control="000000004"),
+)
+
+
+def told(*files: bytes) -> World:
+    world = World(policy=Policy(require_master_data=False))
+    for body in files:
+        world.take(translated(body))
+    return world.confirm()
+
+
+def test_order_is_shipped_once_though_945_and_856_both_tell_it() -> None:
+    world = told(*FILES)
+    assert world.status("order/PO-77") == "shipped"
+    assert world.status("shipment/SHP-7") == "dispatched"
+    assert [key for key in world.live() if key.startswith(("goods-issue", "invoice"))] == [
+        "goods-issue/SHP-7",
+        "invoice/SHP-7/PO-77",
+    ]
+    assert not [one for one in world.snapshot("shipment/SHP-7").findings if one.code == "sources-disagree"]
+
+
+@pytest.mark.parametrize("files", list(permutations(FILES)))
+def test_order_of_the_files_does_not_matter(files: tuple[bytes, ...]) -> None:
+    in_order, other = told(*FILES), told(*files)
+    assert other.documents_of_twins() == in_order.documents_of_twins()
+    assert other.live() == in_order.live()
+
+
+def test_files_sent_again_under_other_control_numbers_add_nothing() -> None:
+    again = [body.replace(b"00000000", b"00000009") for body in FILES]
+    once, twice = told(*FILES), told(*FILES, *again)
+    assert all(body not in FILES for body in again)
+    assert twice.documents_of_twins() == once.documents_of_twins()
+    assert twice.documents == once.documents
+
+
+def test_short_pick_leaves_the_rest_of_the_order_open() -> None:
+    world = told(FILES[0], FILES[1], message("945", WAREHOUSE_945))
+    lines = {line["line_id"]: line for line in world.snapshot("order/PO-77").document()["lines"]}
+    assert world.status("order/PO-77") == "partly-shipped"
+    assert (lines["2"]["shipped"], lines["2"]["open"]) == (3, 1)
+
+
+def test_cancelled_ship_notice_takes_its_shipment_back() -> None:
+    world = told(*FILES, message("856", "BSN*01*SHP-7*20260303*1000"))
+    assert world.status("shipment/SHP-7") == "voided"
+    assert not [key for key in world.live() if key.startswith("goods-issue")]
+
+
+def test_receipt_is_on_hand_the_damaged_apart() -> None:
+    world = told(message("944", RECEIPT_944))
+    on_hand = world.snapshot("stock/SKU-1@WH-EAST").document()["on_hand"]
+    assert (on_hand["sellable"], on_hand["damaged"]) == (146, 4)
