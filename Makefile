@@ -1,0 +1,56 @@
+# Two commands on a fresh machine: make demo, make test. Both begin with make setup.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show what there is to make
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+.PHONY: setup
+setup: $(STAMP) ## Make the virtual environment and install what the lock file names
+
+$(STAMP): requirements-dev.lock pyproject.toml
+	@echo "setup: installing into $(VENV); the first time takes a few minutes"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+.PHONY: demo
+demo: setup ## Run a day of orders, in order and in disorder, and compare (ARGS="--exit" to end after it)
+	$(BIN)/twinsync demo $(ARGS)
+
+.PHONY: check
+check: setup ## Lint, format check, types, import directions
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: test
+test: setup ## Run every test, with RabbitMQ and PostgreSQL started where none is running
+	$(BIN)/python -m tests.services run -- $(BIN)/python -m pytest $(ARGS)
+
+.PHONY: bench
+bench: setup ## Measure the pipe: RabbitMQ quorum queue, twins, SQLite with synchronous=FULL
+	$(BIN)/python -m tests.services run -- $(BIN)/python -m tests.bench.pipe $(ARGS)
+
+.PHONY: format
+format: setup ## Format and mend what can be mended
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: lock
+lock: setup ## Write the lock files anew from pyproject.toml (needs uv)
+	uv pip compile pyproject.toml --python-version 3.11 --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --quiet -o requirements.lock
+	uv pip compile pyproject.toml --extra dev --python-version 3.11 --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --quiet -o requirements-dev.lock
+
+.PHONY: clean
+clean: ## Remove everything that was made here
+	rm -rf $(VENV) .build .twinsync .hypothesis .mypy_cache .ruff_cache .import_linter_cache *.egg-info
