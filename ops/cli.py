@@ -54,12 +54,13 @@ def demo(
     Starts the service and a simulated ERP, sends Shopify, EasyPost and X12 payloads with duplicates and late
     messages, and shows what became of them. Exit status 0 only if both runs end in the same truth.
     """
-    from ops.local import prepare_environment
+    from ops.local import ray_home
 
-    prepare_environment(data_dir)
-    from ops.demo.run import run_demo
+    with ray_home(data_dir) as home:
+        from ops.demo.run import run_demo
 
-    raise typer.Exit(run_demo(orders, seed, broker, port, leave, data_dir, out))
+        status = run_demo(orders, seed, broker, port, leave, data_dir, home, out)
+    raise typer.Exit(status)
 
 
 @app.command()
@@ -70,7 +71,7 @@ def up(
 
     Uses the Ray cluster that RAY_ADDRESS names, or starts one of its own on this machine.
     """
-    from ops.local import local_ray, start_http, start_twins
+    from ops.local import local_ray, ray_home, start_http, start_twins
     from ops.settings import Settings
     from ops.wiring import Installation
 
@@ -81,7 +82,7 @@ def up(
         changes["api_keys"] = (SecretStr(key),)
         out.print(f"No TWINSYNC_API_KEYS: made one for this run: [bold]{key}[/]")
     installation = Installation(settings.model_copy(update=changes))
-    with local_ray(settings.data_dir):
+    with ray_home(settings.data_dir) as home, local_ray(home):
         with out.status("starting twin hosts"):
             asyncio.run(start_twins(installation))
         with out.status("starting HTTP"):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import shutil
 import socket
@@ -18,29 +19,43 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ops.wiring import Installation
 
-RAY_PATH_LENGTH_MAX = 40
-"""Ray puts sockets below its folder; Linux allows a socket's path 107 characters."""
+HOME_LENGTH_MAX = 36
+"""Ray and HAProxy put sockets up to 70 characters below their folder; a socket's path may have 107."""
 
 
-def prepare_environment(folder: Path) -> None:
-    """Set what Ray and Serve read from the environment as they are imported, where the user has not."""
-    proxy = folder / "haproxy"
-    proxy.mkdir(parents=True, exist_ok=True)
-    for name, value in {
+@contextlib.contextmanager
+def ray_home(folder: Path) -> Iterator[Path]:
+    """A folder for Ray and Serve, named in the environment: enter it before importing either.
+
+    It is *folder*, or where that would make the paths of sockets too long, one in the system's folder for
+    temporary files that is removed afterwards. What the user has set in the environment stays.
+    """
+    with contextlib.ExitStack() as stack:
+        home = folder.resolve()
+        if len(str(home)) > HOME_LENGTH_MAX:
+            home = Path(tempfile.mkdtemp(prefix="twinsync-"))
+            stack.callback(shutil.rmtree, home, ignore_errors=True)
+        home.mkdir(parents=True, exist_ok=True)
+        for name, value in _environment(home).items():
+            os.environ.setdefault(name, value)
+        yield home
+
+
+def _environment(home: Path) -> dict[str, str]:
+    return {
         "RAY_AUTH_MODE": "disabled",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
-        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(proxy / "haproxy.cfg"),
-        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(proxy),
-        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(proxy / "server-state"),
-        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(proxy / "admin.sock"),
-        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(proxy / "metrics.sock"),
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(home / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(home),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(home / "server-state"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(home / "admin.sock"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(home / "metrics.sock"),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
         "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "1",
-    }.items():
-        os.environ.setdefault(name, value)
+    }
 
 
 def free_port() -> int:
@@ -50,37 +65,25 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def local_ray(folder: Path) -> Iterator[None]:
+def local_ray(home: Path) -> Iterator[None]:
     """A Ray of our own on the loopback, or the one that ``RAY_ADDRESS`` names, which is left running."""
-    with contextlib.ExitStack() as stack:
-        home = _ray_home(folder, stack)
-        prepare_environment(home)
-        import ray
+    import ray
 
-        from twins.runtime.cluster import NAMESPACE
+    from twins.runtime.cluster import NAMESPACE
 
-        options: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": "ERROR"}
-        if "RAY_ADDRESS" not in os.environ:
-            options |= {
-                "include_dashboard": False,
-                "_temp_dir": str(home / "ray"),
-                "_node_ip_address": "127.0.0.1",
-                "num_cpus": os.cpu_count(),
-            }
-        ray.init(**options)
-        stack.callback(ray.shutdown)
+    options: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": "ERROR"}
+    if "RAY_ADDRESS" not in os.environ:
+        options |= {
+            "include_dashboard": False,
+            "_temp_dir": str(home / "ray"),
+            "_node_ip_address": "127.0.0.1",
+            "num_cpus": os.cpu_count(),
+        }
+    ray.init(**options)
+    try:
         yield
-
-
-def _ray_home(folder: Path, stack: contextlib.ExitStack) -> Path:
-    """Below *folder*, or in the system's folder for temporary files where that would make paths too long."""
-    folder = folder.resolve()
-    if len(str(folder)) <= RAY_PATH_LENGTH_MAX:
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
-    short = Path(tempfile.mkdtemp(prefix="twinsync-"))
-    stack.callback(shutil.rmtree, short, ignore_errors=True)
-    return short
+    finally:
+        ray.shutdown()
 
 
 async def start_twins(installation: Installation) -> None:
@@ -109,6 +112,7 @@ def start_http(installation: Installation) -> str:
 
     from serve_app import build
 
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     settings = installation.settings
     serve.start(http_options={"host": settings.http_host, "port": settings.http_port})
     serve.run(build(installation), name="twinsync", route_prefix="/")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import msgspec
 from aio_pika import DeliveryMode, Message, connect_robust
 from aio_pika.abc import AbstractExchange, AbstractRobustConnection
-from aio_pika.exceptions import AMQPError
+from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
 
 from adapters.amqp.topology import Names, declare
 from canonical.envelope import HEADER_PREFIX, STRUCTURED
@@ -44,7 +44,7 @@ class AmqpPublisher:
             for start in range(0, len(messages), IN_FLIGHT_MAX):
                 some = messages[start : start + IN_FLIGHT_MAX]
                 await asyncio.gather(*(_publish(exchange, message) for message in some))
-        except (TimeoutError, AMQPError, OSError) as error:
+        except (TimeoutError, AMQPError, ChannelInvalidStateError, OSError) as error:
             raise TransientFailure(f"broker: {error!r}") from error
 
     async def close(self) -> None:

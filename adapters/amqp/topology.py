@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from aio_pika import ExchangeType
+from aio_pika import ExchangeType, connect
 from aio_pika.abc import AbstractChannel, AbstractExchange
 
 from canonical.catalogue import CATALOGUE
@@ -74,6 +74,12 @@ async def _quorum(channel: AbstractChannel, name: str, arguments: dict[str, Any]
     return await channel.declare_queue(
         name, durable=True, arguments={"x-queue-type": "quorum", **(arguments or {})}
     )
+
+
+async def clear_away(url: str, names: Names) -> None:
+    """`remove`, by a connection of its own."""
+    async with await connect(url) as connection:
+        await remove(await connection.channel(), names)
 
 
 async def remove(channel: AbstractChannel, names: Names) -> None:

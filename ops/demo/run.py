@@ -61,6 +61,8 @@ class Outcome:
     documents: dict[str, dict[str, Any]]
     """Twin → its state, but for its version, which counts commits."""
     postings: dict[str, Posting]
+    versions: dict[str, int]
+    """Posting key → how many times it has been posted."""
     balance: TrialBalance
     counts: dict[str, float]
     messages: int
@@ -71,21 +73,33 @@ class Outcome:
 
 
 def run_demo(
-    orders: int, seed: int, broker: str | None, port: int, leave: bool, data_dir: Path, out: Console
+    orders: int,
+    seed: int,
+    broker: str | None,
+    port: int,
+    leave: bool,
+    data_dir: Path,
+    home: Path,
+    out: Console,
 ) -> int:
     """Answers the exit status: 0 where both runs end in the same truth and the books balance."""
     started = time.monotonic()
     day = make_day(seed, orders)
-    shutil.rmtree(data_dir, ignore_errors=True)
+    cases = ", ".join(f"{many} {name}" for name, many in sorted(day.cases.items(), key=lambda one: -one[1]))
+    out.print(f"A day of {orders} orders in {len(day.messages)} messages (seed {seed}): {cases}.\n")
+    ordered_folder, disordered_folder = data_dir / "in-order", data_dir / "disordered"
+    for folder in (ordered_folder, disordered_folder):
+        shutil.rmtree(folder, ignore_errors=True)
     with contextlib.ExitStack() as stack:
         with out.status("starting Ray and two simulated ERPs"):
-            stack.enter_context(local_ray(data_dir))
+            stack.enter_context(local_ray(home))
             erps = [stack.enter_context(start_erp()) for _ in range(2)]
         key = secrets.token_urlsafe(18)
-        ordered = _installation(data_dir / "in-order", erps[0].url, broker, key, 0)
+        ordered = _installation(ordered_folder, erps[0].url, broker, key, 0)
         reference = asyncio.run(_run(ordered, day, in_order(day), "in order, once each", out))
         asyncio.run(stop_twins(ordered))
-        disordered = _installation(data_dir / "disordered", erps[1].url, broker, key, port or free_port())
+        _clear_away(ordered)
+        disordered = _installation(disordered_folder, erps[1].url, broker, key, port or free_port())
         messages = disorder(day, seed, duplicated=DUPLICATED, late=LATE)
         outcome = asyncio.run(_run(disordered, day, messages, "late, swapped, duplicated", out, serve=True))
         status = _report(day, reference, outcome, out)
@@ -95,7 +109,17 @@ def run_demo(
         if not leave:
             _try_it(disordered, story[0], key, out)
         asyncio.run(stop_twins(disordered))
+        _clear_away(disordered)
     return status
+
+
+def _clear_away(installation: Installation) -> None:
+    """The demo's queues are its own; nobody misses them."""
+    settings = installation.settings
+    if settings.amqp_url is not None:
+        from adapters.amqp.topology import Names, clear_away
+
+        asyncio.run(clear_away(settings.amqp_url, Names(settings.amqp_prefix)))
 
 
 def _installation(folder: Path, erp: str, broker: str | None, key: str, port: int) -> Installation:
@@ -180,6 +204,7 @@ async def _outcome(
         return Outcome(
             documents=await _documents(installation, store),
             postings={key: record.posting for key, record in live.items()},
+            versions={key: record.version for key, record in live.items()},
             balance=await erp.trial_balance(),
             counts=counts,
             messages=messages,
@@ -209,10 +234,15 @@ async def _documents(installation: Installation, store: Any) -> dict[str, dict[s
 
 
 async def _story(installation: Installation, outcome: Outcome) -> tuple[TwinRef, str]:
-    """The explanation of the order with most to tell."""
+    """The explanation of the order with most to tell: posted anew, brought back, in many parcels."""
+    posted: Counter[str] = Counter()
+    for key, version in outcome.versions.items():
+        if key.startswith("invoice/"):
+            posted[key.rpartition("/")[2]] += version
     name = max(
         (twin for twin in outcome.documents if twin.startswith("order/")),
         key=lambda twin: (
+            posted[twin.removeprefix("order/")],
             bool(outcome.documents[twin]["returns"]),
             len(outcome.documents[twin]["shipments"]),
             twin,
@@ -233,14 +263,32 @@ def _report(day: Day, reference: Outcome, outcome: Outcome, out: Console) -> int
     out.print(_states(reference, outcome))
     out.print(_postings(outcome))
     out.print(_balance(outcome))
-    late, reversals = outcome.counts["late"], outcome.counts["reversals"] - reference.counts["reversals"]
-    out.print(
-        f"{outcome.messages} messages told {outcome.events} events: "
-        f"[bold]{outcome.counts['duplicates']:.0f}[/] were known already, [bold]{late:.0f}[/] came late and "
-        f"were folded in where they belong; lateness caused [bold]{reversals:.0f}[/] reversals more than the "
-        f"day in order, and [bold]{outcome.counts['annulled']:.0f}[/] postings were annulled unsent."
-    )
+    out.print(_lateness(reference, outcome))
     return 0 if _equal(reference, outcome) and _sound(outcome) and _sound(reference) else 1
+
+
+def _lateness(reference: Outcome, outcome: Outcome) -> Table:
+    table = Table("", "in disorder", "in order", title="What came, and what it cost", title_justify="left")
+    figures: list[tuple[str, float, float]] = [
+        ("messages", outcome.messages, reference.messages),
+        ("events they told", outcome.events, reference.events),
+    ]
+    for name, label in {
+        "duplicates": "events known already",
+        "late": "late events, folded in where they belong",
+        "reversals": "postings reversed",
+        "annulled": "postings annulled before they were sent",
+    }.items():
+        figures.append((label, outcome.counts[name], reference.counts[name]))
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for label, one, other in figures:
+        table.add_row(label, f"{one:,.0f}", f"{other:,.0f}")
+    more = outcome.counts["reversals"] - reference.counts["reversals"]
+    table.caption = (
+        f"The day itself takes back some postings (voided shipments); disorder caused {more:+.0f} reversals."
+    )
+    return table
 
 
 def _equal(reference: Outcome, outcome: Outcome) -> bool:

@@ -390,7 +390,7 @@ def postings(ref: TwinRef, seen: StockView) -> dict[PostingKey, Posting]:
             ),
         )
         for variance in seen.variances
-        if not variance.counted.opening and variance.count.quantity != variance.expected
+        if not variance.counted.opening and variance.counted.quantity != variance.expected
     ]
     found += [
         _adjustment(ref, seen, key, adjustment)

@@ -139,7 +139,7 @@ class Twin:
 
     @classmethod
     def restore(cls, ref: TwinRef, policy: Policy, stored: Stored) -> Twin:
-        """Rebuild a twin that was at rest: nothing it once said is said again."""
+        """Rebuild a twin that was at rest: nothing it once said is said again; a new one has said nothing."""
         twin = cls.new(ref, policy)
         for event in stored.events:
             if isinstance(event.fact, _REPLIES):
@@ -152,6 +152,8 @@ class Twin:
             twin.ledger.put(record)
         twin.version = stored.version
         twin._settle_contributions()
+        if not stored.version:
+            twin.contributed = {}
         return twin
 
     def accept(self, event: Event) -> Arrival:
