@@ -16,7 +16,7 @@ from twins.core.contributions import VALUE, Contribution
 from twins.core.dispatch import QueuedCommand
 from twins.core.history import Arrival
 from twins.core.ledger import Record, Status
-from twins.core.twin import Twin
+from twins.core.twin import Snapshot
 from twins.ports import Told, TwinRow
 
 Row = dict[str, Any]
@@ -94,16 +94,15 @@ def read_register(row: RowMapping) -> Contribution:
     return Contribution(twin_ref(row["source"]), twin_ref(row["target"]), row["version"], value)
 
 
-def twin_row(twin: Twin, changed_at: str) -> Row:
-    snapshot = twin.snapshot()
+def twin_row(snapshot: Snapshot, changed_at: str) -> Row:
     labels = snapshot.labels()
     due = min((one.due for one in snapshot.findings if one.due is not None), default=None)
     codes = sorted({one.code for one in snapshot.findings})
     return {
-        "twin": str(twin.ref),
-        "kind": twin.ref.kind.value,
+        "twin": str(snapshot.ref),
+        "kind": snapshot.ref.kind.value,
         "status": snapshot.status,
-        "version": twin.version,
+        "version": snapshot.version,
         "customer_id": labels.get("customer_id"),
         "sku": labels.get("sku"),
         "location": labels.get("location"),

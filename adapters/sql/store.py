@@ -101,7 +101,7 @@ class SqlStore:
             ),
             (
                 self._upsert(twins, "twin"),
-                [rows.twin_row(twin, now) for twin in effects.touched.values()],
+                [rows.twin_row(one, now) for one in effects.touched.values()],
             ),
             (
                 self._upsert(postings, "key", "version"),

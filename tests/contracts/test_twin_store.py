@@ -87,7 +87,7 @@ async def test_an_older_word_never_replaces_a_newer_one(store: SqlStore) -> None
     ref, source = twin_ref("item/SKU-1"), order("SO-1")
     for version, value in ((2, None), (1, Interest())):
         effects = Effects(registers={(ref, source): Contribution(source, ref, version, value)})
-        effects.touched[ref] = Twin.restore(ref, Policy(), Stored(version=1))
+        effects.touched[ref] = Twin.restore(ref, Policy(), Stored(version=1)).snapshot()
         await store.commit("host-0", epoch, effects, ())
     (register,) = (await store.load([ref]))[ref].registers
     assert (register.version, register.value) == (2, None)

@@ -7,12 +7,14 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
+from random import Random
 
 import pytest
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from adapters.sql.engine import sqlite_url
 from adapters.sql.store import SqlStore
+from canonical.envelope import Event
 from canonical.errors import Fenced, TransientFailure
 from canonical.facts.order import PaymentCaptured
 from canonical.identity import TwinRef, order
@@ -96,6 +98,68 @@ async def test_what_failed_to_commit_is_taken_when_it_comes_again(store: FickleS
         await one.take(messages(placed()))
     assert await document(one, order(ORDER)) is None
     assert await one.take(messages(placed())) == [Taken(Arrival.NEW)]
+
+
+async def test_a_batch_that_builds_upon_one_that_failed_fails_with_it(store: FickleStore) -> None:
+    one = host(store)
+    await one.take(messages(*golden()[:3]))
+    store.gate, store.failures = asyncio.Event(), 1
+    first = asyncio.create_task(one.take(messages(placed())))
+    await asyncio.sleep(0.01)
+    paid = tell(f"order/{ORDER}", PaymentCaptured(payment_id="P", amount="1", currency="USD"), 5)
+    second = asyncio.create_task(one.take(messages(paid)))
+    await asyncio.sleep(0.01)
+    store.gate.set()
+    answers = await asyncio.gather(first, second, return_exceptions=True)
+    assert [type(answer) for answer in answers] == [TransientFailure, TransientFailure]
+    assert await document(one, order(ORDER)) is None
+    assert await one.take(messages(placed(), paid)) == [Taken(Arrival.NEW), Taken(Arrival.NEW)]
+
+
+async def test_a_duplicate_is_acknowledged_only_after_the_first_telling_is_committed(
+    store: FickleStore,
+) -> None:
+    one = host(store)
+    store.gate = asyncio.Event()
+    first = asyncio.create_task(one.take(messages(placed())))
+    await asyncio.sleep(0.01)
+    second = asyncio.create_task(one.take(messages(placed())))
+    await asyncio.sleep(0.05)
+    assert not second.done()
+    store.gate.set()
+    assert await asyncio.gather(first, second) == [[Taken(Arrival.NEW)], [Taken(Arrival.DUPLICATE)]]
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_overlapping_batches_failing_commits_and_a_tiny_memory_change_nothing(
+    store: FickleStore, seed: int
+) -> None:
+    random, one = Random(seed), host(store, residency=Residency(twins_max=4))
+    waiting = list(golden())
+    random.shuffle(waiting)
+    expected = World().take_each(golden())
+
+    async def deliver(event: Event) -> None:
+        while True:
+            await asyncio.sleep(random.random() * 0.02)
+            with contextlib.suppress(TransientFailure):
+                await one.take(messages(event))
+                return
+
+    async def trouble() -> None:
+        for _ in range(6):
+            await asyncio.sleep(0.005)
+            store.failures = 1
+            await document(one, order(f"SO-{random.randrange(3)}"))
+
+    await asyncio.gather(trouble(), *(deliver(event) for event in waiting + waiting[::3]))
+    for ref, twin in expected.twins.items():
+        found = await document(one, ref)
+        assert found is not None
+        assert found.pop("version")
+        assert found == from_json(to_json(twin.snapshot().document())), ref
+    live = await store.live_postings()
+    assert {key: record.posting for key, record in live.items()} == expected.live()
 
 
 async def test_a_new_incarnation_knows_all_that_was_acknowledged(store: FickleStore) -> None:

@@ -16,7 +16,7 @@ from canonical.postings import Command
 from twins.core.contributions import Contribution
 from twins.core.history import Arrival
 from twins.core.ledger import Record
-from twins.core.twin import Twin
+from twins.core.twin import Snapshot, Twin
 
 ROUNDS_MAX = 64
 """Contributions depend on each other in one direction, so a batch comes to rest in a handful of rounds."""
@@ -46,7 +46,8 @@ class Effects:
     """The same, for targets of other hosts."""
     commands: list[tuple[TwinRef, Command]] = field(default_factory=list)
     records: list[tuple[TwinRef, Record]] = field(default_factory=list)
-    touched: dict[TwinRef, Twin] = field(default_factory=dict)
+    touched: dict[TwinRef, Snapshot] = field(default_factory=dict)
+    """Every twin that changed, as it stands now: what comes next cannot reach in here."""
 
 
 @dataclass(slots=True)
@@ -59,6 +60,7 @@ class Batch:
     """One an event, in the order of delivery."""
     _events: list[Event] = field(default_factory=list)
     _inbound: dict[TwinRef, dict[TwinRef, Contribution]] = field(default_factory=dict)
+    _touched: dict[TwinRef, Twin] = field(default_factory=dict)
     _rounds: int = 0
 
     def deliver(self, events: Iterable[Event], contributions: Iterable[Contribution] = ()) -> None:
@@ -88,8 +90,9 @@ class Batch:
 
     def finish(self) -> Effects:
         """Plan the postings of every twin that changed, now that all are at rest."""
-        for ref, twin in self.effects.touched.items():
+        for ref, twin in self._touched.items():
             commands, records = twin.settle_postings()
+            self.effects.touched[ref] = twin.snapshot()
             self.effects.commands.extend((ref, command) for command in commands)
             self.effects.records.extend((ref, record) for record in records)
         return self.effects
@@ -122,7 +125,7 @@ class Batch:
         return changed
 
     def _settle(self, twin: Twin) -> None:
-        self.effects.touched[twin.ref] = twin
+        self._touched[twin.ref] = twin
         for contribution in twin.settle():
             self._send(contribution)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -16,7 +16,7 @@ from pydantic_core import to_json
 from canonical.envelope import Event, parse
 from canonical.errors import Fenced, RejectedMessage, TransientFailure
 from canonical.identity import TwinRef
-from twins.core.batch import Batch
+from twins.core.batch import Batch, Effects
 from twins.core.contributions import Contribution
 from twins.core.history import Arrival
 from twins.core.rules import Policy
@@ -73,14 +73,28 @@ class _Resident:
     encoded: dict[Aspect, bytes] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class _Folded:
+    """A batch that is folded and not yet committed."""
+
+    residents: dict[TwinRef, Twin]
+    """The memory it was folded into, which is given up where a commit fails."""
+    effects: Effects
+    arrivals: list[Arrival]
+    shown: dict[TwinRef, Snapshot]
+    """What readers will see of it once it is committed."""
+    seconds: float
+
+
 Nudge = Callable[[], Awaitable[None]]
 Post = Callable[[Sequence[Contribution]], Awaitable[None]]
 
 
 class TwinHost:
-    """Takes batches for the twins that `is_mine` names, one batch at a time.
+    """Takes batches for the twins that `is_mine` names, one after the other.
 
-    Nothing is shown to a reader, handed to another host or acknowledged before it is committed.
+    Nothing is shown to a reader, handed to another host or acknowledged before it is committed. While one
+    batch is being committed the next is folded on top of it; it is committed only if the one before was.
     """
 
     def __init__(
@@ -107,6 +121,7 @@ class TwinHost:
         self._post = post
         self._epoch = 0
         self._turn = asyncio.Lock()
+        self._committing: asyncio.Task[None] | None = None
         self._twins: dict[TwinRef, Twin] = {}
         self._shown: dict[TwinRef, _Resident] = {}
         self._errands: set[asyncio.Task[None]] = set()
@@ -137,20 +152,18 @@ class TwinHost:
 
     async def absorb(self, contributions: Sequence[Contribution]) -> None:
         """Take in what twins of other hosts maintain here."""
-        async with self._turn:
-            await self._run([], contributions)
+        await self._run([], contributions)
 
     async def _take(self, events: list[Event]) -> list[Verdict]:
         if not events:
             return []
-        async with self._turn:
-            try:
-                return list(map(Taken, await self._run(events, ())))
-            except (TransientFailure, Fenced):
-                raise
-            except Exception:  # noqa: BLE001 - top of the loop
-                _log.exception("batch_failed", host=self.name, events=len(events))
-                return [await self._take_alone(event) for event in events]
+        try:
+            return list(map(Taken, await self._run(events, ())))
+        except (TransientFailure, Fenced):
+            raise
+        except Exception:  # noqa: BLE001 - top of the loop
+            _log.exception("batch_failed", host=self.name, events=len(events))
+            return [await self._take_alone(event) for event in events]
 
     async def _take_alone(self, event: Event) -> Verdict:
         """After a batch failed by our fault: keep the others, put the culprit among the dead letters."""
@@ -163,53 +176,82 @@ class TwinHost:
             return Rejected(f"twinsync failed on it: {error!r}")
 
     async def _run(self, events: list[Event], contributions: Sequence[Contribution]) -> list[Arrival]:
-        await self._claim()
+        async with self._turn:
+            await self._claim()
+            folded = await self._fold(events, contributions)
+            await self._rest()
+            if folded.residents is not self._twins:
+                raise TransientFailure("the batch that this one was folded upon was not committed")
+            self._passivate(folded.shown)
+            committing = self._committing = asyncio.create_task(self._commit(folded, contributions))
+        await asyncio.shield(committing)
+        return folded.arrivals
+
+    async def _fold(self, events: list[Event], contributions: Sequence[Contribution]) -> _Folded:
+        started = monotonic()
         batch = Batch(self._twins, self._is_mine)
         loaded: set[TwinRef] = set()
-        started = monotonic()
         try:
             batch.deliver(events, contributions)
             while True:
                 if missing := batch.missing():
                     loaded |= missing
-                    await self._activate(missing)
+                    await self._activate(batch.residents, missing)
                 if not batch.step():
                     break
             effects = batch.finish()
-            folded = monotonic()
-            if effects.touched or contributions:
-                await self._store.commit(self.name, self._epoch, effects, contributions)
         except BaseException:
-            # What is in memory may be ahead of what is committed: forget it, storage knows better.
-            self._twins.clear()
-            self._shown.clear()
+            await self._rest()
+            self._forget()
             raise
-        self._count(batch, folded - started, monotonic() - folded)
-        self._show(loaded | effects.touched.keys())
-        self._passivate()
-        self._errand(effects.mail.values(), bool(effects.commands))
-        return batch.arrivals
+        shown = {ref: batch.residents[ref].snapshot() for ref in loaded} | effects.touched
+        return _Folded(batch.residents, effects, batch.arrivals, shown, monotonic() - started)
+
+    async def _rest(self) -> None:
+        """Wait until nothing is being committed."""
+        last, self._committing = self._committing, None
+        if last is not None:
+            await asyncio.wait([last])
+
+    async def _commit(self, folded: _Folded, contributions: Sequence[Contribution]) -> None:
+        started = monotonic()
+        try:
+            if folded.effects.touched or contributions:
+                await self._store.commit(self.name, self._epoch, folded.effects, contributions)
+        except BaseException:
+            self._forget()
+            raise
+        self._count(folded, monotonic() - started)
+        self._show(folded.shown)
+        if not self._turn.locked():
+            self._passivate(())
+        self._errand(folded.effects.mail.values(), bool(folded.effects.commands))
+
+    def _forget(self) -> None:
+        """What is in memory may be ahead of what is committed; storage knows better."""
+        self._twins = {}
+        self._shown = {}
 
     async def _claim(self) -> None:
         if not self._epoch:
             self._epoch = await self._store.claim(self.name)
             _log.info("host_started", host=self.name, epoch=self._epoch)
 
-    async def _activate(self, refs: Collection[TwinRef]) -> None:
+    async def _activate(self, residents: dict[TwinRef, Twin], refs: Collection[TwinRef]) -> None:
         for ref, stored in (await self._store.load(refs)).items():
-            self._twins[ref] = Twin.restore(ref, self._policy, stored)
+            residents[ref] = Twin.restore(ref, self._policy, stored)
         self.counts.activations += len(refs)
 
-    def _count(self, batch: Batch, fold_s: float, commit_s: float) -> None:
-        counts, effects = self.counts, batch.effects
+    def _count(self, folded: _Folded, commit_s: float) -> None:
+        counts, effects, arrivals = self.counts, folded.effects, folded.arrivals
         counts.batches += 1
         counts.events += len(effects.events)
-        counts.duplicates += batch.arrivals.count(Arrival.DUPLICATE)
-        counts.late += batch.arrivals.count(Arrival.LATE)
-        counts.conflicts += batch.arrivals.count(Arrival.CONFLICT)
+        counts.duplicates += arrivals.count(Arrival.DUPLICATE)
+        counts.late += arrivals.count(Arrival.LATE)
+        counts.conflicts += arrivals.count(Arrival.CONFLICT)
         counts.commands += len(effects.commands)
         counts.reversals += sum(command.action == "reverse" for _, command in effects.commands)
-        counts.fold_s += fold_s
+        counts.fold_s += folded.seconds
         counts.commit_s += commit_s
 
     def _errand(self, mail: Collection[Contribution], commands: bool) -> None:
@@ -232,22 +274,29 @@ class TwinHost:
 
     # --- residency
 
-    def _show(self, refs: Collection[TwinRef]) -> None:
+    def _show(self, snapshots: Mapping[TwinRef, Snapshot]) -> None:
         now = monotonic()
-        for ref in refs:
+        for ref, snapshot in snapshots.items():
             self._shown.pop(ref, None)
-            self._shown[ref] = _Resident(self._twins[ref].snapshot(), now)
+            self._shown[ref] = _Resident(snapshot, now)
 
-    def _passivate(self) -> None:
-        """Drop the twins that were idle longest, while too many or too idle; storage has them."""
+    def _passivate(self, keep: Container[TwinRef]) -> None:
+        """Drop the twins that were idle longest, while too many or too idle; storage has them.
+
+        *keep* are those whose last change is not committed yet.
+        """
         now, residency = monotonic(), self._residency
-        while self._shown:
-            ref, oldest = next(iter(self._shown.items()))
-            if len(self._shown) <= residency.twins_max and now - oldest.used <= residency.idle_s:
+        too_many = len(self._shown) - residency.twins_max
+        dropped: list[TwinRef] = []
+        for ref, oldest in self._shown.items():
+            if len(dropped) >= too_many and now - oldest.used <= residency.idle_s:
                 break
+            if ref not in keep:
+                dropped.append(ref)
+        for ref in dropped:
             del self._shown[ref]
             self._twins.pop(ref, None)
-            self.counts.passivations += 1
+        self.counts.passivations += len(dropped)
 
     # --- reading
 
@@ -261,13 +310,14 @@ class TwinHost:
         known = {ref: shown for ref in refs if (shown := self._shown.get(ref)) is not None}
         if absent:
             async with self._turn:
+                await self._rest()
                 still = {ref for ref in absent if ref not in self._shown}
                 if still:
-                    await self._activate(still)
-                    self._show(still)
+                    await self._activate(self._twins, still)
+                    self._show({ref: self._twins[ref].snapshot() for ref in still})
                 known |= {ref: self._shown[ref] for ref in absent}
                 self._forget_unheard_of(still)
-                self._passivate()
+                self._passivate(())
         if strange:
             known |= {
                 ref: _Resident(Twin.restore(ref, self._policy, stored).snapshot(), 0.0)
@@ -294,7 +344,8 @@ class TwinHost:
         if self._post is not None and (waiting := await self._store.mail(DUE_LIMIT)):
             await self._post(waiting)
         async with self._turn:
-            self._passivate()
+            await self._rest()
+            self._passivate(())
         return len(overdue)
 
     async def _raise(self, refs: Sequence[TwinRef], now: datetime) -> None:
