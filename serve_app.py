@@ -8,7 +8,8 @@ from ray import serve
 from adapters.http.api import Service, build_api
 from ops.metrics import exposition
 from ops.settings import Settings
-from ops.wiring import SIGNATURES, TRANSLATORS, Installation
+from ops.translators import REFUSALS, SIGNATURES, TRANSLATORS
+from ops.wiring import Installation
 from twins.runtime.cluster import RayCalls, metrics
 from twins.runtime.coalesce import CoalescedReads
 from twins.runtime.ingest import Directory
@@ -29,6 +30,7 @@ def _service(installation: Installation) -> Service:
         store=store,
         translators=TRANSLATORS,
         signatures=SIGNATURES,
+        refusals=REFUSALS,
         connection=installation.connection,
         api_keys=frozenset(key.get_secret_value() for key in settings.api_keys),
         webhook_secrets={

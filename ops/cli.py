@@ -113,9 +113,12 @@ def translate(
     Exit status 2, with one line on standard error, for a payload that is refused.
     """
     headers = {"x-shopify-topic": topic} if topic is not None else {}
-    for event in _translated(file, adapter, _connection(adapter, connection, setting), headers):
+    events = _translated(file, adapter, _connection(adapter, connection, setting), headers)
+    for event in events:
         sys.stdout.buffer.write(event.structured() + b"\n")
     sys.stdout.flush()
+    if not events:
+        err.print(f"{file}: read, and it tells nothing that a twin keeps", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -166,7 +169,7 @@ def _connection(adapter: str, name: str, settings: list[str] | None) -> Connecti
 
 
 def _translated(file: Path, adapter: str, connection: Connection, headers: dict[str, str]):  # type: ignore[no-untyped-def]
-    from ops.wiring import TRANSLATORS
+    from ops.translators import TRANSLATORS
 
     if adapter not in TRANSLATORS:
         known = ", ".join(sorted(TRANSLATORS))
@@ -186,6 +189,43 @@ def _refused(what: str, rejected: RejectedMessage) -> typer.Exit:
     line = " ".join(f"{what}: {rejected}".split())
     err.print(line, style="red", highlight=False, soft_wrap=True, markup=False)
     return typer.Exit(BROKEN_INPUT)
+
+
+@app.command()
+def simulate(
+    seed: Annotated[int, typer.Option(help="Draws the day, the faults and when they strike.")] = 1,
+    runs: Annotated[int, typer.Option(min=1, help="How many seeds, counted up from --seed.")] = 1,
+    orders: Annotated[int, typer.Option(min=1, help="How many orders the day has.")] = 40,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this one; may be repeated. Otherwise the seed draws."),
+    ] = None,
+) -> None:
+    """Run the whole system in one process, with faults, and compare with the same day without any.
+
+    Messages are lost, repeated and reordered, hosts crash, zombies wake, the ERP times out and forgets.
+    Prints one JSON verdict a seed; exit status 1 unless every one of them is ok.
+    """
+    from pydantic_core import to_json
+
+    from ops.demo.day import in_order, make_day
+    from ops.demo.telling import told
+    from ops.simulation import Fault, run_simulation
+
+    unknown = sorted(set(fault or ()) - set(Fault))
+    if unknown:
+        err.print(f"no fault {unknown[0]!r}; there are {', '.join(Fault)}", style="red", highlight=False)
+        raise typer.Exit(BROKEN_INPUT)
+    faults = frozenset(map(Fault, fault)) if fault else None
+    good = True
+    with Progress(console=err, transient=True) as progress:
+        for number in progress.track(range(seed, seed + runs), description="simulating"):
+            day = make_day(number, orders)
+            verdict = run_simulation(told(day, in_order(day)), number, faults)
+            sys.stdout.buffer.write(to_json(verdict) + b"\n")
+            sys.stdout.flush()
+            good = good and bool(verdict["ok"])
+    raise typer.Exit(0 if good else 1)
 
 
 @app.command()

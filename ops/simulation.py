@@ -377,7 +377,7 @@ class Simulation:
         return held
 
 
-def simulate(
+def run_simulation(
     events: Sequence[Event], seed: int, faults: frozenset[Fault] | None = None, policy: Policy | None = None
 ) -> dict[str, Any]:
     """Run a day with faults and compare. *faults* None: the seed draws which (swarm testing).

@@ -6,47 +6,19 @@ What only a broker needs is imported only with a broker: a process starts faster
 from __future__ import annotations
 
 import gc
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
-from adapters.easypost.signature import verify as verify_easypost
-from adapters.easypost.translate import translate as translate_easypost
 from adapters.embedded.delivery import EmbeddedPublisher
-from adapters.shopify.signature import verify as verify_shopify
-from adapters.shopify.translate import translate as translate_shopify
 from adapters.simulated_erp.connector import SimulatedErpConnector
 from adapters.sql.store import SqlStore
-from adapters.x12.translate import translate as translate_x12
-from canonical.envelope import parse
-from canonical.translation import Connection, Inbound, Translate, Translation
+from canonical.translation import Connection
 from ops.logs import set_up_logs
 from ops.settings import Settings
 from twins.core.rules import Policy
-from twins.ports import DeadLetters, ErpConnector, Intake, Publisher
-from twins.runtime.cluster import Consumer
+from twins.ports import Consumer, DeadLetters, ErpConnector, Intake, Publisher
 from twins.runtime.host import Residency
 from twins.runtime.placement import Placement
-
-
-def translate_canonical(message: Inbound, connection: Connection) -> Translation:
-    """Canonical CloudEvents need no translation: one event, in either form."""
-    return Translation((parse(message.body, message.headers, message.headers.get("content-type")),))
-
-
-TRANSLATORS: Mapping[str, Translate] = {
-    "canonical": translate_canonical,
-    "easypost": translate_easypost,
-    "shopify": translate_shopify,
-    "x12": translate_x12,
-}
-
-SIGNATURES = {
-    "easypost": ("x-hmac-signature", verify_easypost),
-    "shopify": ("x-shopify-hmac-sha256", verify_shopify),
-}
-"""Adapter → the header that signs its webhooks, and how it is checked."""
-
 
 GC_THRESHOLD = 200_000
 """Allocations between collections of the youngest objects; Python's 700 suits short scripts."""

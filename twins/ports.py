@@ -209,3 +209,11 @@ class CommandQueue(Protocol):
     async def finished(self, numbers: Collection[int]) -> None:
         """Take commands off the queue, after their replies are committed."""
         ...
+
+
+class Consumer(Protocol):
+    """Feeds an intake from a broker until stopped."""
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...

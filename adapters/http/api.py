@@ -52,6 +52,8 @@ class Service:
     store: TwinStore
     translators: Mapping[str, Translate]
     signatures: Mapping[str, tuple[str, Verify]]
+    refusals: Mapping[str, Callable[[Inbound, Connection], bytes | None]]
+    """Adapter → the reply that its format has for a refused message, such as an X12 997."""
     connection: Callable[[str, str], Connection]
     api_keys: frozenset[str]
     webhook_secrets: Mapping[str, str]
@@ -247,12 +249,18 @@ def _member(index: int, attributes: Any) -> Any:
         raise RejectedMessage(rejected.reason, field=field) from None
 
 
-async def _publish(service: Service, messages: list[Publication]) -> Response:
+async def _publish(
+    service: Service, messages: list[Publication], replies: Mapping[str, Any] | None = None
+) -> Response:
+    """*replies* go into the answer."""
+    told = {"accepted": len(messages), **(replies or {})}
+    if not messages:
+        return _json(told)
     if service.publishes_later:
         await service.publisher.publish(messages)
-        return _json({"accepted": len(messages)}, 202)
+        return _json(told, 202)
     verdicts = await service.intake.take(messages)
-    return _json({"accepted": len(messages), "arrivals": [_arrival(one) for one in verdicts]}, 200)
+    return _json(told | {"arrivals": [_arrival(one) for one in verdicts]})
 
 
 def _arrival(verdict: Verdict) -> str:
@@ -278,12 +286,30 @@ def _webhooks(service: Service) -> APIRouter:
             check_key(request.headers.get("authorization"), request.headers.get("x-api-key"))
         else:
             _check_signature(service, adapter, request, body, secret)
-        translation = translate(Inbound(body, dict(request.headers)), service.connection(adapter, connection))
-        if not translation.events:
-            return _json({"accepted": 0}, 200)
-        return await _publish(service, [Publication(event.structured()) for event in translation.events])
+        inbound, party = Inbound(body, dict(request.headers)), service.connection(adapter, connection)
+        try:
+            translation = translate(inbound, party)
+        except RejectedMessage as rejected:
+            raise _refusal(service, adapter, inbound, party, rejected) from None
+        replies = {"acknowledgements": [_text(one) for one in translation.acknowledgements]}
+        messages = [Publication(event.structured()) for event in translation.events]
+        return await _publish(service, messages, replies if translation.acknowledgements else {})
 
     return router
+
+
+def _refusal(
+    service: Service, adapter: str, inbound: Inbound, party: Connection, rejected: RejectedMessage
+) -> Problem:
+    """The problem document, with the reply in the partner's own format where that has one."""
+    acknowledge = service.refusals.get(adapter)
+    answer = None if acknowledge is None else acknowledge(inbound, party)
+    more = {} if answer is None else {"acknowledgements": [_text(answer)]}
+    return Problem(422, "Message refused", rejected.reason, field=rejected.field, **more)
+
+
+def _text(reply: bytes) -> str:
+    return reply.decode("utf-8", "replace")
 
 
 def _check_signature(service: Service, adapter: str, request: Request, body: bytes, secret: str) -> None:

@@ -25,12 +25,12 @@ from adapters.simulated_erp.models import TrialBalance
 from adapters.simulated_erp.process import start as start_erp
 from canonical.identity import Kind, TwinRef, twin_ref
 from canonical.postings import Posting
-from canonical.translation import Inbound
 from ops.demo.day import Day, Message, in_order, make_day
 from ops.demo.disorder import disorder
+from ops.demo.telling import told
 from ops.local import free_port, local_ray, quiet, start_http, start_twins, stop_twins
 from ops.settings import Settings
-from ops.wiring import TRANSLATORS, Installation
+from ops.wiring import Installation
 from twins.ports import Publication, TwinFilter
 from twins.runtime.cluster import RayCalls
 from twins.runtime.host import Aspect
@@ -173,19 +173,14 @@ async def _send(
             task = progress.add_task(name, total=len(messages))
             for start in range(0, len(messages), MESSAGES_AT_ONCE):
                 some = messages[start : start + MESSAGES_AT_ONCE]
-                told = [event for message in some for event in _translated(day, message)]
-                await publisher.publish([Publication(event.structured()) for event in told])
-                events += len(told)
+                published = [Publication(event.structured()) for event in told(day, some)]
+                await publisher.publish(published)
+                events += len(published)
                 progress.advance(task, len(some))
     finally:
         await publisher.close()
         await store.close()
     return events
-
-
-def _translated(day: Day, message: Message):  # type: ignore[no-untyped-def]
-    connection = day.connections[message.adapter, message.connection]
-    return TRANSLATORS[message.adapter](Inbound(message.body, message.headers), connection).events
 
 
 def _directory(installation: Installation) -> Directory:
@@ -251,9 +246,9 @@ async def _story(installation: Installation, outcome: Outcome) -> tuple[TwinRef,
     ref = twin_ref(name)
     (answer,) = await _directory(installation).read(Aspect.EXPLAIN, [ref])
     assert answer is not None
-    told = from_json(answer[1])
-    lines = [*told["because"], "", *told["postings"], *told["findings"], *told["held"]]
-    return ref, f"status: {told['status']}\n" + "\n".join(lines)
+    why = from_json(answer[1])
+    lines = [*why["because"], "", *why["postings"], *why["findings"], *why["held"]]
+    return ref, f"status: {why['status']}\n" + "\n".join(lines)
 
 
 # --- reporting -------------------------------------------------------------------------------------------

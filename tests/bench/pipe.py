@@ -24,11 +24,11 @@ from rich.table import Table
 
 from adapters.amqp.publisher import AmqpPublisher
 from adapters.amqp.topology import Names, clear_away
-from canonical.translation import Inbound
 from ops.demo.day import in_order, make_day
+from ops.demo.telling import told_once
 from ops.local import local_ray, ray_home, start_twins, stop_twins, total
 from ops.settings import Settings
-from ops.wiring import TRANSLATORS, Installation
+from ops.wiring import Installation
 from tests.services import AMQP
 from twins.ports import Publication
 
@@ -39,12 +39,7 @@ PREFETCH, ACK_EVERY = 2_000, 500
 def events_of_a_day(orders: int) -> list[Publication]:
     """Each event of the day once, in order, as CloudEvents."""
     day = make_day(1, orders)
-    told: dict[str, Publication] = {}
-    for message in in_order(day):
-        connection = day.connections[message.adapter, message.connection]
-        for event in TRANSLATORS[message.adapter](Inbound(message.body, message.headers), connection).events:
-            told.setdefault(event.event_id, Publication(event.structured()))
-    return list(told.values())
+    return [Publication(event.structured()) for event in told_once(day, in_order(day))]
 
 
 async def fill(url: str, prefix: str, messages: Sequence[Publication]) -> float:

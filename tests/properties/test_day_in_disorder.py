@@ -7,19 +7,10 @@ from collections.abc import Sequence
 import pytest
 
 from canonical.envelope import Event
-from canonical.translation import Inbound
-from ops.demo.day import Day, Message, in_order, make_day
+from ops.demo.day import in_order, make_day
 from ops.demo.disorder import disorder
-from ops.wiring import TRANSLATORS
+from ops.demo.telling import told
 from tests.world import World
-
-
-def told(day: Day, messages: Sequence[Message]) -> list[Event]:
-    events: list[Event] = []
-    for message in messages:
-        connection = day.connections[message.adapter, message.connection]
-        events += TRANSLATORS[message.adapter](Inbound(message.body, message.headers), connection).events
-    return events
 
 
 def run(events: Sequence[Event], batch: int) -> World:

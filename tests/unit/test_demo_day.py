@@ -9,7 +9,7 @@ import pytest
 from canonical.translation import Inbound
 from ops.demo.day import Message, in_order, make_day
 from ops.demo.disorder import disorder
-from ops.wiring import TRANSLATORS
+from ops.translators import TRANSLATORS
 
 DAY = make_day(7, 120)
 

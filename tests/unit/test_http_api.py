@@ -19,9 +19,10 @@ from adapters.sql.engine import sqlite_url
 from adapters.sql.store import SqlStore
 from canonical.envelope import BATCH, STRUCTURED, batch
 from canonical.translation import Connection
-from ops.wiring import SIGNATURES, TRANSLATORS
+from ops.translators import REFUSALS, SIGNATURES, TRANSLATORS
 from tests.stories import golden, placed
 from tests.unit.test_host import Clock
+from tests.unit.test_x12_partner import message
 from twins.core.rules import Policy
 from twins.runtime.coalesce import CoalescedReads
 from twins.runtime.host import TwinHost
@@ -80,6 +81,7 @@ async def http(store: SqlStore, calls: OneHost) -> AsyncIterator[httpx.AsyncClie
         store=store,
         translators=TRANSLATORS,
         signatures=SIGNATURES,
+        refusals=REFUSALS,
         connection=lambda adapter, name: Connection(adapter, name),
         api_keys=frozenset({"right"}),
         webhook_secrets={"shopify/signed": "secret"},
@@ -279,3 +281,19 @@ async def test_an_unknown_adapter_is_a_404_that_lists_the_known(http: httpx.Asyn
 async def test_health_and_readiness_need_no_key(http: httpx.AsyncClient) -> None:
     for path in ("/healthz", "/readyz", "/openapi.json"):
         assert (await http.get(path, headers={"Authorization": ""})).status_code == 200
+
+
+async def test_an_interchange_is_answered_with_its_997(http: httpx.AsyncClient) -> None:
+    answer = await http.post("/v1/webhooks/x12/acme", content=message("940"), headers=KEY)
+    assert answer.status_code == 200, answer.text
+    (reply,) = answer.json()["acknowledgements"]
+    assert "AK9*A*1*1*1" in reply
+
+
+async def test_a_refused_interchange_is_answered_with_the_997_that_says_why(http: httpx.AsyncClient) -> None:
+    broken = message("940").replace(b"SE*", b"SE*9")
+    answer = await http.post("/v1/webhooks/x12/acme", content=broken, headers=KEY)
+    assert answer.status_code == 422
+    told = answer.json()
+    assert told["field"] == "SE01"
+    assert "AK5*R" in told["acknowledgements"][0]

@@ -18,7 +18,7 @@ from canonical.errors import Fenced, TransientFailure
 from canonical.identity import Kind, TwinRef
 from twins.core.contributions import Contribution
 from twins.core.rules import Policy
-from twins.ports import CommandQueue, ErpConnector, Intake, Publication, TwinStore, Verdict
+from twins.ports import CommandQueue, Consumer, ErpConnector, Intake, Publication, TwinStore, Verdict
 from twins.runtime.gateway import Gateway
 from twins.runtime.host import Aspect, Residency, TwinHost
 from twins.runtime.ingest import Directory
@@ -34,14 +34,6 @@ T = TypeVar("T")
 
 class Store(TwinStore, CommandQueue, Protocol):
     """What a host and a gateway need of the database."""
-
-
-class Consumer(Protocol):
-    """Feeds an intake from a broker until stopped."""
-
-    async def start(self) -> None: ...
-
-    async def stop(self) -> None: ...
 
 
 class Wiring(Protocol):
