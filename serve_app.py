@@ -16,6 +16,8 @@ from twins.runtime.ingest import Directory
 
 ONGOING_REQUESTS_MAX = 512
 """Ray Serve's default of five would make readers queue before they can be coalesced."""
+SHUTDOWN_TIMEOUT_S = 5.0
+"""Every answer takes milliseconds: one that takes longer will not come."""
 
 
 def _service(installation: Installation) -> Service:
@@ -52,6 +54,7 @@ def build(installation: Installation) -> serve.Application:
         name="twinsync",
         num_replicas=settings.http_replicas,
         max_ongoing_requests=ONGOING_REQUESTS_MAX,
+        graceful_shutdown_timeout_s=SHUTDOWN_TIMEOUT_S,
         ray_actor_options={"num_cpus": 0},
     )
     @serve.ingress(make_api)

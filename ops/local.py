@@ -148,7 +148,8 @@ async def _pending(installation: Installation, store: Any) -> bool:
 
 def total(metrics: dict[tuple[str, str], dict[str, float]]) -> dict[str, float]:
     """Sum the figures of all actors; the gateways' refusals are told apart from refused messages."""
-    totals: dict[str, float] = dict.fromkeys(("confirmed", "refused", "annulled"), 0)
+    counted = ("events", "duplicates", "rejected", "confirmed", "refused", "annulled")
+    totals: dict[str, float] = dict.fromkeys(counted, 0)
     for (role, _), figures in metrics.items():
         for name, value in figures.items():
             told = "refused" if role == "gateway" and name == "rejected" else name

@@ -90,23 +90,40 @@ class HostActor(TwinHost):
             on_commands=lambda: nudge_gateways(wiring.erps),
             post=directory.post,
         )
-        self._sweep_every = wiring.sweep_every
+        self._wiring = wiring
         self._timers: asyncio.Task[None] | None = None
 
     async def ready(self) -> str:
         """Start the timers. Answers the host's name."""
-        if self._timers is None:
-            self._timers = asyncio.create_task(self.run_timers(self._sweep_every))
+        self._wake()
         return self.name
 
+    def _wake(self) -> None:
+        """Ray restarts an actor by its constructor, which has no event loop: the first call has."""
+        if self._timers is None:
+            self._timers = asyncio.create_task(self.run_timers(self._wiring.sweep_every))
+
+    async def sweep(self) -> int:
+        """The first host also wakes what Ray has restarted: nobody calls an ingest or an idle gateway."""
+        overdue = await super().sweep()
+        if self.name == self._wiring.placement.pooled_names()[0]:
+            await wake(self._wiring)
+        return overdue
+
     async def take(self, messages: Sequence[Publication]) -> list[Verdict]:
+        self._wake()
         return await self._or_exit(super().take(messages))
 
     async def take_events(self, events: Sequence[Event]) -> list[Verdict]:
         return await self._or_exit(super().take_events(events))
 
     async def absorb(self, contributions: Sequence[Contribution]) -> None:
+        self._wake()
         await self._or_exit(super().absorb(contributions))
+
+    async def read(self, aspect: Aspect, refs: Sequence[TwinRef]) -> list[tuple[int, bytes] | None]:
+        self._wake()
+        return await super().read(aspect, refs)
 
     async def metrics(self) -> dict[str, float]:
         return asdict(self.counts) | {"resident_twins": self.resident_twins()}
@@ -127,13 +144,18 @@ class IngestActor:
     def __init__(self, wiring: Wiring) -> None:
         wiring.set_up_process()
         self._consumer = wiring.consumer(Directory(wiring.placement, RayCalls(wiring)))
+        self._starting = asyncio.Lock()
+        self._started = self._consumer is None
 
     async def ready(self) -> None:
-        if self._consumer is not None:
-            await self._consumer.start()
+        """Consume. Raises: TransientFailure where the broker is away."""
+        async with self._starting:
+            if not self._started and self._consumer is not None:
+                await self._consumer.start()
+                self._started = True
 
     async def stop(self) -> None:
-        if self._consumer is not None:
+        if self._consumer is not None and self._started:
             await self._consumer.stop()
 
 
@@ -276,6 +298,15 @@ async def start(wiring: Wiring) -> None:
     await ingest.ready.remote()
 
 
+async def wake(wiring: Wiring) -> None:
+    """Make sure that ingest and gateways run, which does nothing where they do. Raises: TransientFailure."""
+    try:
+        names = [INGEST, *(_gateway_name(erp) for erp in wiring.erps)]
+        await asyncio.gather(*(ray.get_actor(name, NAMESPACE).ready.remote() for name in names))
+    except (RayActorError, RayTaskError, ValueError) as error:
+        raise TransientFailure(f"cannot wake ingest and gateways: {error}") from error
+
+
 async def stop(wiring: Wiring) -> None:
     """End the actors of this installation, ingest first; what is committed stays, the rest comes again."""
     try:
@@ -285,7 +316,9 @@ async def stop(wiring: Wiring) -> None:
         _log.info("ingest_not_running", reason=str(error))
     names = [INGEST, *(_gateway_name(erp) for erp in wiring.erps), *wiring.placement.pooled_names()]
     names += [
-        known["name"] for known in ray.util.list_named_actors(all_namespaces=True) if "/" in known["name"]
+        known["name"]
+        for known in ray.util.list_named_actors(all_namespaces=True)
+        if known["namespace"] == NAMESPACE and "/" in known["name"]
     ]
     for name in names:
         try:

@@ -80,6 +80,9 @@ class Gateway:
             except TransientFailure as error:
                 _log.warning("gateway_failed", erp=self.erp, reason=str(error))
                 done = 0
+            except Exception:  # noqa: BLE001 - top of the loop
+                _log.exception("gateway_broke", erp=self.erp)
+                done = 0
             if not done:
                 try:
                     await asyncio.wait_for(self._awake.wait(), poll.total_seconds())

@@ -369,6 +369,8 @@ class TwinHost:
                 await self.sweep()
             except TransientFailure as error:
                 _log.warning("sweep_failed", host=self.name, reason=str(error))
+            except Exception:  # noqa: BLE001 - top of the loop
+                _log.exception("sweep_broke", host=self.name)
 
 
 def _parsed(message: Publication) -> Event | Rejected:

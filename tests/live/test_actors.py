@@ -1,0 +1,92 @@
+"""Twins as Ray actors: where they are placed, and what happens when they die."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from pathlib import Path
+
+import pytest
+
+from adapters.simulated_erp.connector import SimulatedErpConnector
+from adapters.simulated_erp.process import start as start_erp
+from canonical.identity import Kind
+from ops.demo.day import in_order, make_day
+from ops.demo.disorder import disorder
+from ops.demo.telling import told, told_once
+from ops.wiring import Installation
+from tests.live.installations import assert_equal, broker, publish, running, settings
+from tests.stories import ORDER, golden
+
+pytestmark = [pytest.mark.live, pytest.mark.usefixtures("on_ray")]
+
+# --- placement -------------------------------------------------------------------------------------------
+
+
+async def test_a_dedicated_twin_is_an_actor_under_its_own_name(tmp_path: Path) -> None:
+    import ray
+
+    async with running(settings(tmp_path, dedicated_kinds=(Kind.ORDER,))) as installation:
+        await publish(installation, golden())
+        names = {known["name"] for known in ray.util.list_named_actors(all_namespaces=True)}
+        assert {f"order/{ORDER}", "host-0", "ingest"} <= names
+        assert not any(name.startswith("stock/") for name in names)
+        await assert_equal(installation, golden())
+
+
+async def test_two_pooled_hosts_share_the_twins_and_agree(tmp_path: Path) -> None:
+    day = make_day(4, 12)
+    events = told_once(day, in_order(day))
+    async with running(settings(tmp_path, pooled_hosts=2, sweep_every_s=0.5)) as installation:
+        await publish(installation, events)
+        await assert_equal(installation, events)
+
+
+# --- failures --------------------------------------------------------------------------------------------
+
+
+async def test_hosts_ingest_and_gateways_that_die_come_back_and_nothing_is_lost_or_posted_twice(
+    tmp_path: Path,
+) -> None:
+    import ray
+
+    day = make_day(6, 25)
+    events = told(day, disorder(day, 6, duplicated=0.2, late=0.3))
+    prefix = f"test-{secrets.token_hex(4)}"
+    with start_erp() as erp:
+        chosen = settings(
+            tmp_path,
+            amqp_url=broker(),
+            amqp_prefix=prefix,
+            erp_connector="simulated",
+            erp_url=erp.url,
+            sweep_every_s=0.5,
+        )
+        async with running(chosen) as installation:
+            publishing = asyncio.create_task(publish(installation, events))
+            for name in ("host-0", "ingest", "gateway-main", "host-0"):
+                await asyncio.sleep(1.0)
+                ray.kill(ray.get_actor(name, "twinsync"), no_restart=False)
+            await publishing
+            await _all_stored(installation, {event.event_id for event in events})
+            await assert_equal(installation, events)
+            connector = SimulatedErpConnector(erp.url)
+            held = await connector.live_documents()
+            balance = await connector.trial_balance()
+            await connector.close()
+            store = installation.store()
+            live = await store.live_postings()
+            await store.close()
+            assert held.doubled == {}
+            assert balance.in_balance
+            assert len(live) > 100
+
+
+async def _all_stored(installation: Installation, ids: set[str]) -> None:
+    store = installation.store()
+    try:
+        async with asyncio.timeout(60):
+            while sum((await store.arrivals()).values()) < len(ids):
+                await asyncio.sleep(0.2)
+    finally:
+        await store.close()
