@@ -63,11 +63,12 @@ async def test_hosts_ingest_and_gateways_that_die_come_back_and_nothing_is_lost_
             sweep_every_s=0.5,
         )
         async with running(chosen) as installation:
-            publishing = asyncio.create_task(publish(installation, events))
-            for name in ("host-0", "ingest", "gateway-main", "host-0"):
-                await asyncio.sleep(1.0)
+            dying = ("host-0", "ingest", "gateway-main", "host-0", "ingest")
+            for number, name in enumerate(dying):
+                flowing = asyncio.create_task(publish(installation, events[number :: len(dying)]))
+                await asyncio.sleep(0.1)
                 ray.kill(ray.get_actor(name, "twinsync"), no_restart=False)
-            await publishing
+                await flowing
             await _all_stored(installation, {event.event_id for event in events})
             await assert_equal(installation, events)
             connector = SimulatedErpConnector(erp.url)

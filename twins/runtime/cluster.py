@@ -73,6 +73,11 @@ class WallClock:
 # --- actors ----------------------------------------------------------------------------------------------
 
 
+def _call_ready_soon() -> None:
+    """Ray restarts an actor by its constructor, which has no event loop yet: its own first call has one."""
+    ray.get_runtime_context().current_actor.ready.remote()
+
+
 class HostActor(TwinHost):
     """A twin host in a process of its own."""
 
@@ -92,38 +97,29 @@ class HostActor(TwinHost):
         )
         self._wiring = wiring
         self._timers: asyncio.Task[None] | None = None
+        _call_ready_soon()
 
     async def ready(self) -> str:
         """Start the timers. Answers the host's name."""
-        self._wake()
-        return self.name
-
-    def _wake(self) -> None:
-        """Ray restarts an actor by its constructor, which has no event loop: the first call has."""
         if self._timers is None:
             self._timers = asyncio.create_task(self.run_timers(self._wiring.sweep_every))
+        return self.name
 
     async def sweep(self) -> int:
-        """The first host also wakes what Ray has restarted: nobody calls an ingest or an idle gateway."""
+        """The first host also wakes an ingest that found no broker when it was restarted."""
         overdue = await super().sweep()
         if self.name == self._wiring.placement.pooled_names()[0]:
             await wake(self._wiring)
         return overdue
 
     async def take(self, messages: Sequence[Publication]) -> list[Verdict]:
-        self._wake()
         return await self._or_exit(super().take(messages))
 
     async def take_events(self, events: Sequence[Event]) -> list[Verdict]:
         return await self._or_exit(super().take_events(events))
 
     async def absorb(self, contributions: Sequence[Contribution]) -> None:
-        self._wake()
         await self._or_exit(super().absorb(contributions))
-
-    async def read(self, aspect: Aspect, refs: Sequence[TwinRef]) -> list[tuple[int, bytes] | None]:
-        self._wake()
-        return await super().read(aspect, refs)
 
     async def metrics(self) -> dict[str, float]:
         return asdict(self.counts) | {"resident_twins": self.resident_twins()}
@@ -146,6 +142,7 @@ class IngestActor:
         self._consumer = wiring.consumer(Directory(wiring.placement, RayCalls(wiring)))
         self._starting = asyncio.Lock()
         self._started = self._consumer is None
+        _call_ready_soon()
 
     async def ready(self) -> None:
         """Consume. Raises: TransientFailure where the broker is away."""
@@ -177,6 +174,7 @@ class GatewayActor:
             closed_through=self._closed_through,
         )
         self._running: asyncio.Task[None] | None = None
+        _call_ready_soon()
 
     async def ready(self) -> None:
         if self._running is None:
