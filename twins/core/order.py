@@ -435,6 +435,12 @@ class LineView:
         return max(ZERO, self.ordered - self.cancelled - self.shipped)
 
     @property
+    def shipped_sku(self) -> str:
+        """What comes back when the line is returned: its one substitute, where nothing else shipped."""
+        only = [sku for sku, quantity in self.substituted.items() if quantity == self.shipped]
+        return only[0] if only else self.line.sku
+
+    @property
     def net_total(self) -> Decimal:
         return self.line.quantity * self.line.unit_price - self.line.discount
 
@@ -800,7 +806,7 @@ def _to_stocks(seen: OrderView) -> dict[TwinRef, Value]:
         if quantity:
             reserved[target].append(ReservedLine(line_id, quantity, at))
     for part in seen.returns:
-        sku = seen.lines[part.line_id].line.sku
+        sku = seen.lines[part.line_id].shipped_sku
         for (location, disposition), quantity in sorted(part.goods.items()):
             if disposition == "scrap":
                 continue
@@ -999,7 +1005,7 @@ def _return_receipt(
         order_id=ref.key,
         return_id=part.return_id,
         line_id=part.line_id,
-        sku=line.line.sku,
+        sku=line.shipped_sku,
         goods=tuple(goods),
     )
 
@@ -1028,7 +1034,7 @@ def _credit_note(
         return_id=part.return_id,
         line_id=part.line_id,
         customer_id=seen.state.placed.customer_id if seen.state.placed else None,
-        sku=line.line.sku,
+        sku=line.shipped_sku,
         quantity=part.quantity,
         net=net,
         tax=tax,
