@@ -37,6 +37,11 @@ check: setup ## Lint, format check, types, import directions
 test: setup ## Run every test, with RabbitMQ and PostgreSQL started where none is running
 	$(BIN)/python -m tests.services run -- $(BIN)/python -m pytest $(ARGS)
 
+.PHONY: campaign
+campaign: setup ## Look for a broken order for half an hour: thousands of generated histories and simulated days
+	TWINSYNC_TEST_EXAMPLES=5000 $(BIN)/python -m pytest tests/properties --timeout 3600
+	$(BIN)/twinsync simulate --seed $${SEED:-1} --runs 500
+
 .PHONY: bench
 bench: setup ## Measure the pipe: RabbitMQ quorum queue, twins, SQLite with synchronous=FULL
 	$(BIN)/python -m tests.services run -- $(BIN)/python -m tests.bench.pipe $(ARGS)

@@ -355,10 +355,8 @@ class Simulation:
     # --- what is left
 
     def documents(self) -> dict[str, Any]:
-        return {
-            str(ref): Twin.restore(ref, self.policy, self.disk.load(ref)).snapshot().document()
-            for ref in sorted(self.disk.versions)
-        }
+        kept = (Twin.restore(ref, self.policy, self.disk.load(ref)) for ref in sorted(self.disk.versions))
+        return {str(one.ref): one.snapshot().document() for one in kept if one.snapshot().exists}
 
     def live(self) -> dict[PostingKey, Posting]:
         found: dict[PostingKey, Posting] = {}

@@ -80,7 +80,8 @@ class World:
         return self.snapshot(subject).status
 
     def documents_of_twins(self) -> dict[str, dict[str, object]]:
-        return {str(ref): self.twins[ref].snapshot().document() for ref in sorted(self.twins)}
+        snapshots = (self.twins[ref].snapshot() for ref in sorted(self.twins))
+        return {str(one.ref): one.document() for one in snapshots if one.exists}
 
     def live(self) -> dict[PostingKey, Posting]:
         found: dict[PostingKey, Posting] = {}

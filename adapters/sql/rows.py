@@ -21,6 +21,9 @@ from twins.ports import Told, TwinRow
 
 Row = dict[str, Any]
 
+UNHEARD_OF = "unheard-of"
+"""Status of a row that is kept for its version alone: its twin does not exist, and no list shows it."""
+
 
 def moment_text(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="microseconds")
@@ -101,7 +104,7 @@ def twin_row(snapshot: Snapshot, changed_at: str) -> Row:
     return {
         "twin": str(snapshot.ref),
         "kind": snapshot.ref.kind.value,
-        "status": snapshot.status,
+        "status": snapshot.status if snapshot.exists else UNHEARD_OF,
         "version": snapshot.version,
         "customer_id": labels.get("customer_id"),
         "sku": labels.get("sku"),

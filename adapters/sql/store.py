@@ -134,7 +134,7 @@ class SqlStore:
         return [rows.read_told(row) for row in await self._rows(statement)]
 
     async def rows(self, wanted: TwinFilter, limit: int) -> list[TwinRow]:
-        statement = select(twins).where(twins.c.kind == wanted.kind.value)
+        statement = select(twins).where(twins.c.kind == wanted.kind.value, twins.c.status != rows.UNHEARD_OF)
         for name in ("status", "customer_id", "sku", "location"):
             if (value := getattr(wanted, name)) is not None:
                 statement = statement.where(twins.c[name] == value)
@@ -149,9 +149,8 @@ class SqlStore:
 
     async def counts(self) -> dict[tuple[str, str], int]:
         """(kind, status) → how many twins."""
-        statement = select(twins.c.kind, twins.c.status, func.count().label("many")).group_by(
-            twins.c.kind, twins.c.status
-        )
+        counted = select(twins.c.kind, twins.c.status, func.count().label("many"))
+        statement = counted.where(twins.c.status != rows.UNHEARD_OF).group_by(twins.c.kind, twins.c.status)
         return {(row["kind"], row["status"]): row["many"] for row in await self._rows(statement)}
 
     async def posting_counts(self) -> dict[tuple[str, str], int]:

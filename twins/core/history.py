@@ -176,7 +176,7 @@ class History(Generic[S]):
         self._displace(event.event_id)
         if event.sequence is None:
             return
-        numbered = self._numbered[event.source]
+        numbered = self._numbered.get(event.source, [])
         at = bisect_left(numbered, (event.sequence, event.id))
         if at < len(numbered) and numbered[at] == (event.sequence, event.id):
             del numbered[at]

@@ -11,7 +11,7 @@ from canonical.errors import InvariantViolated
 from canonical.facts.erp import PostingAnnulled, PostingConfirmed, PostingRejected
 from canonical.identity import EventId, PostingKey, TwinRef
 from canonical.postings import Command, Posting
-from twins.core.contributions import Contribution, Forwarded, Value
+from twins.core.contributions import Contribution, CustomerCard, Forwarded, ItemCard, Value
 from twins.core.history import Arrival, Folded, Held, History
 from twins.core.kinds import RULES
 from twins.core.ledger import Ledger, Record, answered, plan
@@ -43,6 +43,8 @@ class Snapshot:
     records: dict[PostingKey, tuple[Record, ...]]
     conflicts: dict[EventId, int]
     retracted: frozenset[EventId]
+    exists: bool
+    """Somebody speaks of it. Not so a twin that was only mentioned by what has been taken back since."""
 
     def document(self) -> dict[str, Any]:
         """The business state: a function of the facts alone, with no trace of how they arrived."""
@@ -213,8 +215,18 @@ class Twin:
                 dict(self.ledger.records),
                 self.history.conflicts(),
                 self.history.retracted(),
+                self._exists(),
             )
         return self._snapshot
+
+    def _exists(self) -> bool:
+        """Whether anybody speaks of it; master data that answers its own question does not."""
+        if len(self.history) or self.ledger.records:
+            return True
+        return any(
+            word.value is not None and not isinstance(word.value, ItemCard | CustomerCard)
+            for word in self.registers.values()
+        )
 
     def live_postings(self) -> dict[PostingKey, Posting]:
         return self.ledger.live()
@@ -249,7 +261,7 @@ class Twin:
         seen = self._seen = self.rules.view(self.ref, self._folded.state, self.inbox, self.policy)
         if self.rules.echo is not None:
             return self._echo(self.rules.echo(seen))
-        wanted = self.rules.contributions(self.ref, seen)
+        wanted = self.rules.contributions(self.ref, seen) if self._exists() else {}
         changed = [
             self._contribution(target, value)
             for target, value in wanted.items()
@@ -262,6 +274,7 @@ class Twin:
     def _echo(self, value: Value | None) -> list[Contribution]:
         """Answer those who asked; tell everyone only when the answer has changed."""
         targets: Iterable[TwinRef] = self._askers
+        silent = value is None and self._echoed is None
         if value != self._echoed:
             targets = {source for source, known in self.registers.items() if known.value is not None}
             targets |= self._askers
@@ -271,7 +284,7 @@ class Twin:
             for target in sorted(targets)
         ]
         self._askers = set()
-        return answers if value is not None else []
+        return [] if silent else answers
 
     def _contribution(self, target: TwinRef, value: Value | None) -> Contribution:
         return Contribution(self.ref, target, self.version, value)

@@ -327,7 +327,7 @@ class TwinHost:
 
     def _forget_unheard_of(self, refs: Collection[TwinRef]) -> None:
         for ref in refs:
-            if self._shown[ref].snapshot.version == 0:
+            if not self._shown[ref].snapshot.exists:
                 del self._shown[ref], self._twins[ref]
 
     def resident_twins(self) -> int:
@@ -383,7 +383,7 @@ def _parsed(message: Publication) -> Event | Rejected:
 def _encoded(shown: _Resident, aspect: Aspect) -> tuple[int, bytes] | None:
     """The twin's JSON, made once a version however often it is read."""
     snapshot = shown.snapshot
-    if snapshot.version == 0:
+    if not snapshot.exists:
         return None
     if aspect not in shown.encoded:
         shown.encoded[aspect] = to_json(_aspect(snapshot, aspect))
