@@ -86,5 +86,7 @@ class World:
     def live(self) -> dict[PostingKey, Posting]:
         found: dict[PostingKey, Posting] = {}
         for twin in self.twins.values():
-            found |= twin.live_postings()
+            live = twin.live_postings()
+            assert not found.keys() & live.keys(), "two twins want the same document"
+            found |= live
         return dict(sorted(found.items()))

@@ -211,8 +211,8 @@ def test_a_substitute_that_comes_back_is_restocked_as_what_it_is() -> None:
     world = come_right(*substitution(), *returned(4, 4000))
     assert document(world, STOCK)["on_hand"]["sellable"] == 100
     assert document(world, f"stock/SKU-2@{LOCATION}")["on_hand"]["sellable"] == 0
-    assert live(world, "return-receipt/RMA-1/1").sku == "SKU-2"
-    assert live(world, "return-receipt/RMA-1/1").goods[0].cost == Decimal("36.00")
+    assert live(world, "return-receipt/RMA-1/1/SO-1").sku == "SKU-2"
+    assert live(world, "return-receipt/RMA-1/1/SO-1").goods[0].cost == Decimal("36.00")
 
 
 # --- cancels ---------------------------------------------------------------------------------------------
@@ -302,7 +302,7 @@ def test_a_payment_before_its_order_is_held_and_counts_once_the_order_comes() ->
     assert [one.waits_for for one in early.snapshot(ORDER_REF).held] == ["the order to be placed"]
     assert keys(early, "payment") == []
     late = come_right(*master_data(), captured("224.00", minute=-30), placed(10))
-    assert keys(late, "payment") == ["payment/P-1"]
+    assert keys(late, "payment") == ["payment/P-1/SO-1"]
     assert late.snapshot(ORDER_REF).held == ()
 
 
@@ -366,7 +366,10 @@ def test_a_transfer_conserves_quantity_and_shows_what_is_in_transit() -> None:
     whole = come_right(*leaving, tell(other, arrived, 500, source="/test/wms"))
     assert document(whole, other)["on_hand"]["sellable"] == 20
     assert document(whole, other)["in_transit"] == 0
-    legs = [live(whole, f"transfer/T-1/{SKU}/{leg}") for leg in ("out", "in")]
+    legs = [
+        live(whole, f"transfer/T-1/{SKU}@{place}/{leg}")
+        for place, leg in ((LOCATION, "out"), ("DC-02", "in"))
+    ]
     assert [leg.cost for leg in legs] == [Decimal("160.00")] * 2
     assert legs[1].requires == (legs[0].key,)
 
@@ -489,11 +492,11 @@ def test_returned_goods_are_restocked_by_disposition_and_credited_once_a_line() 
     on_hand = document(world, STOCK)["on_hand"]
     assert (on_hand["sellable"], on_hand["damaged"]) == (92, 1)
     assert (line(world)["accepted"], line(world)["credited"]) == (4, 4)
-    note = live(world, "credit-note/RMA-1/1")
+    note = live(world, "credit-note/RMA-1/1/SO-1")
     assert (note.quantity, note.net, note.tax) == (4, Decimal("80.00"), Decimal("6.60"))
     assert note.cost == Decimal("32.00")  # the original cost (odoo#214748)
-    assert keys(world, "credit-note") == ["credit-note/RMA-1/1"]
-    receipt = live(world, "return-receipt/RMA-1/1")
+    assert keys(world, "credit-note") == ["credit-note/RMA-1/1/SO-1"]
+    receipt = live(world, "return-receipt/RMA-1/1/SO-1")
     assert {one.disposition: one.quantity for one in receipt.goods} == {
         "sellable": 2,
         "damaged": 1,
@@ -526,20 +529,20 @@ def test_a_refund_is_not_a_return() -> None:
         *shipped(), tell(ORDER_REF, RefundIssued(refund_id="R-1", amount="20.00", currency="USD"), 4000)
     )
     assert document(world, STOCK)["on_hand"]["sellable"] == 90
-    assert keys(world, "refund") == ["refund/R-1"]
+    assert keys(world, "refund") == ["refund/R-1/SO-1"]
     assert keys(world, "credit-note") == keys(world, "return-receipt") == []
 
 
 def test_more_returned_than_shipped_is_an_exception_and_credits_what_shipped() -> None:
     world = come_right(*shipped(), *rma(12, inspected((12, "sellable"))))
-    assert live(world, "credit-note/RMA-1/1").quantity == 10
+    assert live(world, "credit-note/RMA-1/1/SO-1").quantity == 10
     assert "over-returned" in codes(world)
 
 
 def test_the_cost_of_a_return_is_what_the_goods_cost_when_they_left() -> None:
     dearer = ItemUpserted(revision=2, title="Widget", unit_cost="11.00", currency="USD")
     world = come_right(*shipped(), tell(f"item/{SKU}", dearer, 3000), *rma(2, inspected((2, "sellable"))))
-    assert live(world, "return-receipt/RMA-1/1").goods[0].cost == Decimal("16.00")
+    assert live(world, "return-receipt/RMA-1/1/SO-1").goods[0].cost == Decimal("16.00")
 
 
 # --- witnesses, amendments, master data ------------------------------------------------------------------
@@ -568,13 +571,13 @@ def test_the_same_payment_told_twice_is_one_payment() -> None:
     """One provider id, whatever the event ids (ps_checkout#331, #1548)."""
     world = come_right(*shipped(), captured("224.00", minute=7, source="/test/bank"))
     assert document(world)["payment"]["captured"] == 224
-    assert keys(world, "payment") == ["payment/P-1"]
+    assert keys(world, "payment") == ["payment/P-1/SO-1"]
 
 
 def test_sources_that_disagree_about_one_payment_are_shown() -> None:
     world = come_right(*shipped(), captured("220.00", minute=7, source="/test/bank"))
     assert "sources-disagree" in codes(world)
-    assert live(world, "payment/P-1").amount == Decimal("224.00")
+    assert live(world, "payment/P-1/SO-1").amount == Decimal("224.00")
 
 
 def amended(quantity: int, revision: int, minute: int) -> Event:
@@ -702,7 +705,7 @@ def test_the_golden_run_posts_what_a_real_erp_posted() -> None:
     assert (first.lines[0].net, first.lines[0].tax) == (Decimal("120.00"), Decimal("9.90"))
     assert (second.lines[0].net, second.lines[0].tax) == (Decimal("80.00"), Decimal("6.60"))
     assert first.freight + second.freight == Decimal("7.50")
-    assert live(world, "credit-note/RMA-1/1").net == Decimal("40.00")
+    assert live(world, "credit-note/RMA-1/1/SO-1").net == Decimal("40.00")
     assert document(world)["payment"]["balance_due"] == 0
 
 
@@ -711,3 +714,28 @@ def test_every_state_explains_itself(twin: str) -> None:
     told = come_right(*golden()).snapshot(twin).explain()
     assert told["because"]
     assert all(isinstance(one, str) for one in told["because"])
+
+
+def test_two_orders_that_claim_one_payment_or_return_post_under_keys_of_their_own() -> None:
+    """A posting key names its owner, so no two twins ever want the same document."""
+    both = [
+        event
+        for name in (ORDER, "SO-2")
+        for event in (
+            placed(order=name),
+            tell(f"order/{name}", PaymentCaptured(payment_id="P-1", amount="9.00", currency="USD"), 6),
+        )
+    ]
+    world = come_right(*master_data(), *both)
+    assert keys(world, "payment") == ["payment/P-1/SO-1", "payment/P-1/SO-2"]
+
+
+def test_a_fact_of_a_return_number_and_one_of_the_order_may_share_an_id() -> None:
+    lines = (ReturnLine(line_id="1", quantity=2),)
+    world = come_right(
+        *shipped(),
+        tell(ORDER_REF, ReturnRequested(return_id="RMA-1", lines=lines), 4000),
+        tell(ORDER_REF, ReturnApproved(return_id="RMA-1"), 4001, id="same"),
+        tell("return/RMA-1", ReturnReceived(return_id="RMA-1", lines=lines), 4002, id="same"),
+    )
+    assert document(world)["returns"]["RMA-1"]["status"] == "received"

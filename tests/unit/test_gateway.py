@@ -184,5 +184,5 @@ async def test_a_closed_period_posts_into_the_open_one_and_keeps_the_event_date(
     issue = told[PostingKey("goods-issue/SHP-1")]
     assert issue.posting.event_date == date(2026, 3, 2)
     assert system.erp.posting_dates[issue.idempotency_key] == date(2026, 3, 3)
-    credit = told[PostingKey("credit-note/RMA-1/1")]
+    credit = told[PostingKey("credit-note/RMA-1/1/SO-1")]
     assert system.erp.posting_dates[credit.idempotency_key] is None

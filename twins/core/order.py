@@ -874,7 +874,7 @@ def _reserves(ref: TwinRef, seen: OrderView) -> list[Posting]:
 def _payments(ref: TwinRef, seen: OrderView) -> list[Posting]:
     found: list[Posting] = [
         PostPayment(
-            key=PostingKey(f"payment/{payment_id}"),
+            key=PostingKey(f"payment/{payment_id}/{ref.key}"),
             event_date=money.at.date(),
             company=seen.company,
             currency=money.currency,
@@ -887,7 +887,7 @@ def _payments(ref: TwinRef, seen: OrderView) -> list[Posting]:
     ]
     found += [
         PostRefund(
-            key=PostingKey(f"refund/{refund_id}"),
+            key=PostingKey(f"refund/{refund_id}/{ref.key}"),
             event_date=money.at.date(),
             company=seen.company,
             currency=money.currency,
@@ -996,7 +996,7 @@ def _return_receipt(
         goods.append(ReturnedGoods(location=location, disposition=disposition, quantity=quantity, cost=cost))
         before += quantity
     return PostReturnReceipt(
-        key=PostingKey(f"return-receipt/{part.return_id}/{part.line_id}"),
+        key=PostingKey(f"return-receipt/{part.return_id}/{part.line_id}/{ref.key}"),
         event_date=part.at.date(),
         company=seen.company,
         currency=seen.currency,
@@ -1024,7 +1024,7 @@ def _credit_note(
 ) -> PostCreditNote:
     net, tax = _credit_amounts(seen, part)
     return PostCreditNote(
-        key=PostingKey(f"credit-note/{part.return_id}/{part.line_id}"),
+        key=PostingKey(f"credit-note/{part.return_id}/{part.line_id}/{ref.key}"),
         event_date=part.at.date(),
         company=seen.company,
         currency=seen.currency,

@@ -424,9 +424,9 @@ def _transfer(ref: TwinRef, seen: StockView, leg_id: str, leg: Leg) -> PostTrans
     sku, location = sku_and_location(ref)
     currency = _currency(seen)
     transfer_id = leg_id.rpartition("/")[0]
-    out = PostingKey(f"transfer/{transfer_id}/{sku}/out")
+    out = PostingKey(f"transfer/{transfer_id}/{stock(sku, leg.other).key}/out")
     return PostTransfer(
-        key=PostingKey(f"transfer/{transfer_id}/{sku}/{leg.leg}"),
+        key=PostingKey(f"transfer/{transfer_id}/{ref.key}/{leg.leg}"),
         event_date=leg.at.date(),
         company="main",
         currency=currency,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from canonical.envelope import Event, parse_structured
@@ -105,6 +105,15 @@ class Snapshot:
         return RULES[self.ref.kind].labels(self.ref, self.view)
 
 
+def _handed_on(giver: TwinRef, value: Value | None) -> dict[EventId, Event]:
+    """Events under a source that names the giver: ids are unique among the facts of one twin only."""
+    if not isinstance(value, Forwarded):
+        return {}
+    events = (parse_structured(one.structured.encode()) for one in value.events)
+    named = (replace(event, source=f"{event.source}?by={giver}") for event in events)
+    return {event.event_id: event for event in named}
+
+
 def _told(record: Record) -> str:
     document = f", document {record.document}" if record.document else ""
     reversal = f", reversed by {record.reversal}" if record.reversal else ""
@@ -172,7 +181,7 @@ class Twin:
         self.registers[contribution.source] = contribution
         old = known.value if known is not None else None
         if isinstance(old, Forwarded) or isinstance(contribution.value, Forwarded):
-            self._forwarded(old, contribution.value)
+            self._forwarded(contribution.source, old, contribution.value)
         elif old != contribution.value:
             self.inbox.absorb(contribution.source, old, contribution.value)
             if self.rules.echo is not None:
@@ -245,16 +254,15 @@ class Twin:
                 self._records.append(after)
         return Arrival.NEW
 
-    def _forwarded(self, old: Value | None, new: Value | None) -> None:
+    def _forwarded(self, giver: TwinRef, old: Value | None, new: Value | None) -> None:
         """Fold what another twin hands on as if it had come here; take back what it no longer hands on."""
-        before = {f"{one.source}#{one.id}": one for one in old.events} if isinstance(old, Forwarded) else {}
-        after = {f"{one.source}#{one.id}": one for one in new.events} if isinstance(new, Forwarded) else {}
+        before, after = _handed_on(giver, old), _handed_on(giver, new)
         for event_id in before.keys() - after.keys():
-            self.history.discard(EventId(event_id))
-        for event_id, handed in after.items():
-            if before.get(event_id) != handed:
-                self.history.discard(EventId(event_id))
-                self.history.add(parse_structured(handed.structured.encode()))
+            self.history.discard(event_id)
+        for event_id, event in after.items():
+            if before.get(event_id) != event:
+                self.history.discard(event_id)
+                self.history.add(event)
 
     def _settle_contributions(self) -> list[Contribution]:
         self._folded = self.history.folded()
