@@ -153,8 +153,15 @@ class TwinStore(Protocol):
         """Take the next epoch of a host; whoever held the one before can commit no more."""
         ...
 
-    async def load(self, refs: Collection[TwinRef]) -> dict[TwinRef, Stored]:
-        """Shape: an entry for each ref; version 0 for a twin that nobody has heard of."""
+    async def load(self, refs: Collection[TwinRef], *, whole: bool = False) -> dict[TwinRef, Stored]:
+        """Shape: an entry for each ref; version 0 for a twin that nobody has heard of.
+
+        *whole*: all events, even where a checkpoint stands for some of them.
+        """
+        ...
+
+    async def known(self, told: Collection[Event]) -> set[TwinRef]:
+        """Twins of those events whose ids are stored already."""
         ...
 
     async def commit(

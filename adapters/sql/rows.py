@@ -8,13 +8,14 @@ from typing import Any
 from pydantic_core import from_json, to_json
 from sqlalchemy import RowMapping
 
+from adapters.sql.checkpoints import code, dumped
 from canonical.catalogue import entry
 from canonical.envelope import Event
 from canonical.identity import TwinRef, twin_ref
 from canonical.postings import POSTING, Action, Command, Posting
 from twins.core.contributions import VALUE, Contribution
 from twins.core.dispatch import QueuedCommand
-from twins.core.history import Arrival
+from twins.core.history import Arrival, Checkpoint
 from twins.core.ledger import Record, Status
 from twins.core.twin import Snapshot
 from twins.ports import Told, TwinRow
@@ -95,6 +96,15 @@ def register_row(contribution: Contribution) -> Row:
 def read_register(row: RowMapping) -> Contribution:
     value = None if row["value"] is None else VALUE.validate_json(row["value"])
     return Contribution(twin_ref(row["source"]), twin_ref(row["target"]), row["version"], value)
+
+
+def checkpoint_row(ref: TwinRef, checkpoint: Checkpoint[Any]) -> Row:
+    return {
+        "twin": str(ref),
+        "code": code(),
+        "time": moment_text(checkpoint.at.effective_time),
+        "body": dumped(checkpoint),
+    }
 
 
 def twin_row(snapshot: Snapshot, changed_at: str) -> Row:

@@ -9,23 +9,36 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from pydantic_core import to_json
-from sqlalchemy import Select, Table, delete, func, select, tuple_, update
+from sqlalchemy import Select, Table, delete, func, or_, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from adapters.sql import rows
+from adapters.sql.checkpoints import code, loaded
 from adapters.sql.engine import engines
 from adapters.sql.migrate import migrate
-from adapters.sql.tables import commands, dead_letters, events, hosts, mail, postings, registers, twins
+from adapters.sql.tables import (
+    checkpoints,
+    commands,
+    dead_letters,
+    events,
+    hosts,
+    mail,
+    postings,
+    registers,
+    twins,
+)
+from canonical.envelope import Event
 from canonical.errors import Fenced, InvariantViolated, TransientFailure
-from canonical.identity import PostingKey, TwinRef
+from canonical.identity import PostingKey, TwinRef, twin_ref
 from canonical.postings import Posting
 from twins.core.batch import Effects
 from twins.core.contributions import Contribution
 from twins.core.dispatch import QueuedCommand
+from twins.core.history import Checkpoint
 from twins.core.ledger import Record, Status
-from twins.core.twin import Stored
+from twins.core.twin import REPLIES, Stored
 from twins.ports import Publication, Rejected, Told, TwinFilter, TwinRow
 
 T = TypeVar("T")
@@ -72,11 +85,19 @@ class SqlStore:
         async with _translated(), self._writer.begin() as connection:
             return int((await connection.execute(statement)).scalar_one())
 
-    async def load(self, refs: Collection[TwinRef]) -> dict[TwinRef, Stored]:
+    async def load(self, refs: Collection[TwinRef], *, whole: bool = False) -> dict[TwinRef, Stored]:
         found: dict[TwinRef, Stored] = {}
         async with _translated(), self._reader.connect() as connection:
             for chunk in _chunks(list(refs)):
-                found |= await _load(connection, chunk)
+                found |= await _load(connection, chunk, whole)
+        return found
+
+    async def known(self, told: Collection[Event]) -> set[TwinRef]:
+        found: set[TwinRef] = set()
+        for chunk in _chunks([(str(one.subject), one.source, one.id) for one in told]):
+            named = tuple_(events.c.twin, events.c.source, events.c.id)
+            for row in await self._rows(select(events.c.twin).where(named.in_(chunk)).distinct()):
+                found.add(twin_ref(row["twin"]))
         return found
 
     async def commit(
@@ -90,6 +111,9 @@ class SqlStore:
                     await connection.execute(statement, values)
             for contribution in delivered:
                 await connection.execute(_taken(contribution))
+            dropped = [str(ref) for ref, checkpoint in effects.checkpoints.items() if checkpoint is None]
+            if dropped:
+                await connection.execute(delete(checkpoints).where(checkpoints.c.twin.in_(dropped)))
 
     def _written(self, effects: Effects) -> list[tuple[Any, list[rows.Row]]]:
         now = _now()
@@ -98,6 +122,14 @@ class SqlStore:
             (
                 self._upsert(registers, "target", "source"),
                 [rows.register_row(one) for one in effects.registers.values()],
+            ),
+            (
+                self._upsert(checkpoints, "twin"),
+                [
+                    rows.checkpoint_row(ref, one)
+                    for ref, one in effects.checkpoints.items()
+                    if one is not None
+                ],
             ),
             (
                 self._upsert(twins, "twin"),
@@ -278,19 +310,20 @@ async def _assert_epoch(connection: AsyncConnection, host: str, epoch: int) -> N
         raise Fenced(f"host {host} lost epoch {epoch} to a newer incarnation")
 
 
-async def _load(connection: AsyncConnection, refs: Sequence[TwinRef]) -> dict[TwinRef, Stored]:
+async def _load(connection: AsyncConnection, refs: Sequence[TwinRef], whole: bool) -> dict[TwinRef, Stored]:
     names = [str(ref) for ref in refs]
     versions: dict[str, int] = {}
-    told: dict[str, list[Any]] = {}
-    words: dict[str, list[Any]] = {}
-    records: dict[str, list[Any]] = {}
     for row in await connection.execute(select(twins.c.twin, twins.c.version).where(twins.c.twin.in_(names))):
         versions[row.twin] = row.version
-    if versions:
-        known = list(versions)
-        stored = select(events).where(events.c.twin.in_(known))
-        for told_row in (await connection.execute(stored)).mappings():
-            told.setdefault(told_row["twin"], []).append(rows.read_event(told_row))
+    known = list(versions)
+    kept, void = await _checkpoints(connection, known)
+    partly = set() if whole else kept.keys()
+    told = await _events(connection, [name for name in known if name not in partly])
+    for name in partly:
+        told[name] = await _events_after(connection, name, kept[name])
+    words: dict[str, list[Contribution]] = {}
+    records: dict[str, list[Record]] = {}
+    if known:
         held = select(registers).where(registers.c.target.in_(known))
         for register in (await connection.execute(held)).mappings():
             words.setdefault(register["target"], []).append(rows.read_register(register))
@@ -303,9 +336,41 @@ async def _load(connection: AsyncConnection, refs: Sequence[TwinRef]) -> dict[Tw
             tuple(told.get(name, ())),
             tuple(words.get(name, ())),
             tuple(records.get(name, ())),
+            kept.get(name),
+            name not in partly,
+            name in void,
         )
         for ref, name in zip(refs, names, strict=True)
     }
+
+
+async def _checkpoints(
+    connection: AsyncConnection, names: Sequence[str]
+) -> tuple[dict[str, Checkpoint[Any]], set[str]]:
+    """Those that this very code has made, and the names of those that other code has."""
+    if not names:
+        return {}, set()
+    found = (await connection.execute(select(checkpoints).where(checkpoints.c.twin.in_(names)))).all()
+    kept = {row.twin: loaded(row.body) for row in found if row.code == code()}
+    return kept, {row.twin for row in found} - kept.keys()
+
+
+async def _events(connection: AsyncConnection, names: Sequence[str]) -> dict[str, list[Event]]:
+    told: dict[str, list[Event]] = {}
+    if names:
+        wanted = select(events).where(events.c.twin.in_(names))
+        for row in (await connection.execute(wanted)).mappings():
+            told.setdefault(row["twin"], []).append(rows.read_event(row))
+    return told
+
+
+async def _events_after(connection: AsyncConnection, name: str, checkpoint: Checkpoint[Any]) -> list[Event]:
+    """What the checkpoint does not stand for, and all replies."""
+    since = rows.moment_text(checkpoint.at.effective_time)
+    is_reply = events.c.type.startswith("io.twinsync.erp.")
+    wanted = select(events).where(events.c.twin == name, or_(events.c.time >= since, is_reply))
+    found = map(rows.read_event, (await connection.execute(wanted)).mappings())
+    return [one for one in found if isinstance(one.fact, REPLIES) or checkpoint.precedes(one)]
 
 
 def _taken(contribution: Contribution) -> Any:

@@ -50,6 +50,15 @@ events = Table(
     UniqueConstraint("twin", "source", "id", "digest"),
 )
 
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("twin", String, primary_key=True),
+    Column("code", String, nullable=False),
+    Column("time", String, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+)
+
 registers = Table(
     "registers",
     metadata,

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from canonical.envelope import Event
 from canonical.errors import InvariantViolated
 from canonical.identity import Kind, TwinRef
 from canonical.postings import Command
 from twins.core.contributions import Contribution
-from twins.core.history import Arrival
+from twins.core.history import Arrival, Checkpoint
 from twins.core.ledger import Record
 from twins.core.twin import Snapshot, Twin
 
@@ -46,6 +47,8 @@ class Effects:
     """The same, for targets of other hosts."""
     commands: list[tuple[TwinRef, Command]] = field(default_factory=list)
     records: list[tuple[TwinRef, Record]] = field(default_factory=list)
+    checkpoints: dict[TwinRef, Checkpoint[Any] | None] = field(default_factory=dict)
+    """None: the one in storage no longer stands."""
     touched: dict[TwinRef, Snapshot] = field(default_factory=dict)
     """Every twin that changed, as it stands now: what comes next cannot reach in here."""
 
@@ -93,6 +96,9 @@ class Batch:
         for ref, twin in self._touched.items():
             commands, records = twin.settle_postings()
             self.effects.touched[ref] = twin.snapshot()
+            changed, checkpoint = twin.settle_checkpoint()
+            if changed:
+                self.effects.checkpoints[ref] = checkpoint
             self.effects.commands.extend((ref, command) for command in commands)
             self.effects.records.extend((ref, record) for record in records)
         return self.effects

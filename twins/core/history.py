@@ -56,11 +56,26 @@ class Folded(Generic[S]):
     held: tuple[Held, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Checkpoint(Generic[S]):
+    """The fold over the first *count* events in sort order, the last of which is at *at*."""
+
+    at: SortKey
+    count: int
+    folded: Folded[S]
+
+    def precedes(self, event: Event) -> bool:
+        """Whether *event*, of a source that does not number its events, sorts after what was folded."""
+        return self.at < SortKey(event.time, event.rank, event.source, -1, event.id)
+
+
 @dataclass(slots=True)
 class History(Generic[S]):
     initial: S
     evolve: Callable[[S, Event], S | Waiting]
     checkpoint_every: int = CHECKPOINT_EVERY
+    base: Checkpoint[S] | None = None
+    """Stands for the events before it, which are not in memory; see `covers`."""
     _told: dict[EventId, Event] = field(default_factory=dict)
     """The event that counts for each id, retracted ones included."""
     _conflicts: dict[EventId, dict[bytes, Event]] = field(default_factory=dict)
@@ -118,8 +133,31 @@ class History(Generic[S]):
     def retracted(self) -> frozenset[EventId]:
         return frozenset(event_id for event_id in self._retractions if event_id in self._told)
 
+    def covers(self, event: Event) -> bool:
+        """Whether *event*, if it is new, can be taken without the events before `base`."""
+        if self.base is None:
+            return True
+        plain = event.sequence is None and not isinstance(event.fact, Retracted)
+        return plain and self.base.precedes(event)
+
+    def knows(self, event: Event) -> bool:
+        return event.event_id in self._told
+
+    def checkpoint(self) -> Checkpoint[S] | None:
+        """A fold that is some way behind the end, so that what comes a little late stays after it.
+
+        None for a history in which an event can move others: numbered sources, conflicts, retractions.
+        """
+        if self._numbered or self._conflicts or self._retractions:
+            return None
+        for position, folded in reversed(self._checkpoints):
+            if position <= len(self._keys) - self.checkpoint_every:
+                before = self.base.count if self.base is not None else 0
+                return Checkpoint(self._keys[position - 1], before + position, folded)
+        return self.base
+
     def __len__(self) -> int:
-        return len(self._told)
+        return len(self._told) + (self.base.count if self.base is not None else 0)
 
     def _take(self, event: Event) -> Arrival:
         self._told[event.event_id] = event
@@ -232,7 +270,7 @@ class History(Generic[S]):
         if self._checkpoints:
             position, folded = self._checkpoints[-1]
             return folded, position
-        return Folded(self.initial), 0
+        return (self.base.folded if self.base is not None else Folded(self.initial)), 0
 
     def _step(self, folded: Folded[S], event: Event) -> Folded[S]:
         after = self.evolve(folded.state, event)

@@ -100,5 +100,7 @@ class Rules(Generic[S, I, V]):
     """Why the state is what it is, a sentence each."""
     labels: Callable[[TwinRef, V], dict[str, str | None]] = _no_labels
     """What lists filter by: ``customer_id``, ``sku``, ``location``."""
+    endless: bool = False
+    """Its history never ends, so its fold is kept in storage from time to time."""
     echo: Callable[[V], Value | None] | None = None
     """For master data: the one value that everyone who asks gets; it does not depend on who asks."""

@@ -523,5 +523,6 @@ RULES: Rules[StockState, StockInbox, StockView] = Rules(
     findings=findings,
     document=document,
     explain=explain,
+    endless=True,
     labels=lambda ref, seen: dict(zip(("sku", "location"), sku_and_location(ref), strict=True)),
 )

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import Any
 
 from canonical.envelope import Event, parse_structured
 from canonical.errors import InvariantViolated
+from canonical.facts.base import Retracted
 from canonical.facts.erp import PostingAnnulled, PostingConfirmed, PostingRejected
 from canonical.identity import EventId, PostingKey, TwinRef
 from canonical.postings import Command, Posting
 from twins.core.contributions import Contribution, CustomerCard, Forwarded, ItemCard, Value
-from twins.core.history import Arrival, Folded, Held, History
+from twins.core.history import Arrival, Checkpoint, Folded, Held, History
 from twins.core.kinds import RULES
 from twins.core.ledger import Ledger, Record, answered, plan
 from twins.core.rules import Finding, Inbox, Policy, Rules
 
-_REPLIES = (PostingConfirmed, PostingRejected, PostingAnnulled)
+CHECKPOINT_GROWTH = Decimal("1.25")
+"""A stored checkpoint is replaced when the history before it has grown by a quarter."""
+REPLIES = (PostingConfirmed, PostingRejected, PostingAnnulled)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,11 @@ class Stored:
     events: tuple[Event, ...] = ()
     registers: tuple[Contribution, ...] = ()
     records: tuple[Record, ...] = ()
+    checkpoint: Checkpoint[Any] | None = None
+    is_whole: bool = True
+    """False: *checkpoint* stands for the events that sort before it, which are left out but for replies."""
+    has_void_checkpoint: bool = False
+    """Storage holds one that other code has made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +143,9 @@ class Twin:
     version: int = 0
     contributed: dict[TwinRef, Value] = field(default_factory=dict)
     replies: dict[EventId, Event] = field(default_factory=dict)
+    _kept: Checkpoint[Any] | None = None
+    """The checkpoint in storage."""
+    _kept_is_stale: bool = False
     _askers: set[TwinRef] = field(default_factory=set)
     """Neighbours that spoke since the last settlement, where the rules echo."""
     _echoed: Value | None = None
@@ -152,8 +164,10 @@ class Twin:
     def restore(cls, ref: TwinRef, policy: Policy, stored: Stored) -> Twin:
         """Rebuild a twin that was at rest: nothing it once said is said again; a new one has said nothing."""
         twin = cls.new(ref, policy)
+        twin._kept, twin._kept_is_stale = stored.checkpoint, stored.has_void_checkpoint
+        twin.history.base = None if stored.is_whole else stored.checkpoint
         for event in stored.events:
-            if isinstance(event.fact, _REPLIES):
+            if isinstance(event.fact, REPLIES):
                 twin.replies[event.event_id] = event
             else:
                 twin.history.add(event)
@@ -169,9 +183,22 @@ class Twin:
 
     def accept(self, event: Event) -> Arrival:
         """Take an event of this twin into its set."""
-        if isinstance(event.fact, _REPLIES):
+        if isinstance(event.fact, REPLIES):
             return self._reply(event)
-        return self.history.add(event)
+        arrival = self.history.add(event)
+        if self._kept is not None and arrival is not Arrival.DUPLICATE:
+            self._kept_is_stale |= arrival is Arrival.CONFLICT or not self._kept_stands(event)
+        return arrival
+
+    def needs_whole_history(self, event: Event) -> bool:
+        """True for an event that this twin, restored from a checkpoint, cannot place."""
+        return not isinstance(event.fact, REPLIES) and not self.history.covers(event)
+
+    def may_have_forgotten(self, event: Event) -> bool:
+        """Whether *event* could be among those that a checkpoint stands for."""
+        if self.history.base is None or isinstance(event.fact, REPLIES):
+            return False
+        return not self.history.knows(event)
 
     def absorb(self, contribution: Contribution) -> bool:
         """Put a neighbour's word into its register. False where it is known, or older than what is known."""
@@ -207,6 +234,20 @@ class Twin:
         self._records = []
         return commands, records
 
+    def settle_checkpoint(self) -> tuple[bool, Checkpoint[Any] | None]:
+        """Whether storage needs another checkpoint, and which; None: none at all.
+
+        The longer the history, the rarer, since a state may grow with it.
+        """
+        if not self.rules.endless:
+            return False, None
+        want, kept = self.history.checkpoint(), self._kept
+        grown = want is not None and want.count >= CHECKPOINT_GROWTH * (kept.count if kept else 0)
+        if not self._kept_is_stale and not (grown and want is not kept):
+            return False, None
+        self._kept, self._kept_is_stale = want, False
+        return True, want
+
     def snapshot(self) -> Snapshot:
         if self._snapshot is None:
             assert self._folded is not None
@@ -228,6 +269,10 @@ class Twin:
             )
         return self._snapshot
 
+    def _kept_stands(self, event: Event) -> bool:
+        plain = event.sequence is None and not isinstance(event.fact, Retracted)
+        return plain and self._kept is not None and self._kept.precedes(event)
+
     def _exists(self) -> bool:
         """Whether anybody speaks of it; master data that answers its own question does not."""
         if len(self.history) or self.ledger.records:
@@ -245,7 +290,7 @@ class Twin:
             return Arrival.DUPLICATE
         self.replies[event.event_id] = event
         fact = event.fact
-        assert isinstance(fact, _REPLIES)
+        assert isinstance(fact, REPLIES)
         record = self.ledger.find(PostingKey(fact.posting_key), fact.version)
         if record is not None:
             after = answered(record, fact)

@@ -193,6 +193,9 @@ class TwinHost:
         loaded: set[TwinRef] = set()
         try:
             batch.deliver(events, contributions)
+            loaded |= batch.missing()
+            await self._activate(batch.residents, loaded)
+            loaded |= await self._complete(batch.residents, events)
             while True:
                 if missing := batch.missing():
                     loaded |= missing
@@ -206,6 +209,26 @@ class TwinHost:
             raise
         shown = {ref: batch.residents[ref].snapshot() for ref in loaded} | effects.touched
         return _Folded(batch.residents, effects, batch.arrivals, shown, monotonic() - started)
+
+    async def _complete(self, residents: dict[TwinRef, Twin], events: list[Event]) -> set[TwinRef]:
+        """Give twins that a checkpoint restored their whole history, where an event needs it.
+
+        One that sorts before the checkpoint does, and one that may be known without being in memory.
+        """
+        wanted: set[TwinRef] = set()
+        strange: list[Event] = []
+        for event in events:
+            twin = residents[event.subject]
+            if twin.needs_whole_history(event):
+                wanted.add(event.subject)
+            elif twin.may_have_forgotten(event):
+                strange.append(event)
+        if strange:
+            wanted |= await self._store.known(strange)
+        if wanted:
+            await self._rest()
+            await self._activate(residents, wanted, whole=True)
+        return wanted
 
     async def _rest(self) -> None:
         """Wait until nothing is being committed."""
@@ -237,8 +260,12 @@ class TwinHost:
             self._epoch = await self._store.claim(self.name)
             _log.info("host_started", host=self.name, epoch=self._epoch)
 
-    async def _activate(self, residents: dict[TwinRef, Twin], refs: Collection[TwinRef]) -> None:
-        for ref, stored in (await self._store.load(refs)).items():
+    async def _activate(
+        self, residents: dict[TwinRef, Twin], refs: Collection[TwinRef], *, whole: bool = False
+    ) -> None:
+        if not refs:
+            return
+        for ref, stored in (await self._store.load(refs, whole=whole)).items():
             residents[ref] = Twin.restore(ref, self._policy, stored)
         self.counts.activations += len(refs)
 
