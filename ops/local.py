@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ops.wiring import Installation
 
-HOME_LENGTH_MAX = 36
-"""Ray and HAProxy put sockets up to 70 characters below their folder; a socket's path may have 107."""
+HOME_LENGTH_MAX = 26
+"""HAProxy allows a socket's path 97 characters, and Serve puts it 70 below this folder."""
 
 
 @contextlib.contextmanager
@@ -37,7 +37,9 @@ def ray_home(folder: Path) -> Iterator[Path]:
             stack.callback(shutil.rmtree, home, ignore_errors=True)
         home.mkdir(parents=True, exist_ok=True)
         for name, value in _environment(home).items():
-            os.environ.setdefault(name, value)
+            if name not in os.environ:
+                os.environ[name] = value
+                stack.callback(os.environ.pop, name, None)
         yield home
 
 

@@ -1,4 +1,4 @@
-"""A Ray of its own for the live tests, short of path and gone afterwards."""
+"""A Ray of its own for the live tests, gone afterwards."""
 
 from __future__ import annotations
 
