@@ -23,6 +23,10 @@ HOME_LENGTH_MAX = 26
 """HAProxy allows a socket's path 97 characters, and Serve puts it 70 below this folder."""
 
 
+LOOPBACK_ONLY = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""Ray takes the machine's outer address even where it is told 127.0.0.1, unless it may form no cluster."""
+
+
 @contextlib.contextmanager
 def ray_home(folder: Path) -> Iterator[Path]:
     """A folder for Ray and Serve, named in the environment: enter it before importing either.
@@ -36,7 +40,8 @@ def ray_home(folder: Path) -> Iterator[Path]:
             home = Path(tempfile.mkdtemp(prefix="twinsync-"))
             stack.callback(shutil.rmtree, home, ignore_errors=True)
         home.mkdir(parents=True, exist_ok=True)
-        for name, value in _environment(home).items():
+        here = {} if "RAY_ADDRESS" in os.environ else LOOPBACK_ONLY
+        for name, value in {**_environment(home), **here}.items():
             if name not in os.environ:
                 os.environ[name] = value
                 stack.callback(os.environ.pop, name, None)
@@ -78,7 +83,6 @@ def local_ray(home: Path) -> Iterator[None]:
         options |= {
             "include_dashboard": False,
             "_temp_dir": str(home / "ray"),
-            "_node_ip_address": "127.0.0.1",
             "num_cpus": os.cpu_count(),
         }
     ray.init(**options)
