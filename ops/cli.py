@@ -229,6 +229,14 @@ def simulate(
 
 
 @app.command()
+def states() -> None:
+    """Print the state machines as Markdown with diagrams, as docs/states.md holds them."""
+    from ops.diagrams import states_markdown
+
+    sys.stdout.write(states_markdown())
+
+
+@app.command()
 def schemas() -> None:
     """Print the JSON Schema of every event's data, by type."""
     from pydantic_core import to_json

@@ -133,3 +133,8 @@ def test_schemas_are_json_schemas_by_type() -> None:
     told = json.loads(twinsync("schemas").stdout)
     assert "io.twinsync.order.placed.v1" in told
     assert told["io.twinsync.order.placed.v1"]["type"] == "object"
+
+
+def test_the_state_diagrams_in_the_docs_are_those_of_the_code() -> None:
+    kept = Path(__file__).parents[2] / "docs" / "states.md"
+    assert kept.read_text() == twinsync("states").stdout.decode(), "run: twinsync states > docs/states.md"

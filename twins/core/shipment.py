@@ -74,6 +74,8 @@ class ShipmentStatus(StrEnum):
 TRANSITIONS: Mapping[ShipmentStatus, Mapping[type[Fact] | Milestone, ShipmentStatus]] = {
     ShipmentStatus.PROVISIONAL: {
         ShipmentCreated: ShipmentStatus.CREATED,
+        ShipmentPicked: ShipmentStatus.PICKED,
+        ShipmentPacked: ShipmentStatus.PACKED,
         ShipmentDispatched: ShipmentStatus.DISPATCHED,
     },
     ShipmentStatus.CREATED: {
