@@ -50,7 +50,7 @@ class TwinRef(NamedTuple):
     key: str
 
     def __str__(self) -> str:
-        return f"{self.kind.value}/{self.key}"
+        return f"{self.kind}/{self.key}"
 
 
 @lru_cache(maxsize=65_536)

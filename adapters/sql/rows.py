@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from pydantic_core import from_json, to_json
@@ -13,7 +14,15 @@ from canonical.catalogue import entry
 from canonical.envelope import Event
 from canonical.identity import TwinRef, twin_ref
 from canonical.postings import POSTING, Action, Command, Posting
-from twins.core.contributions import VALUE, Contribution
+from twins.core.contributions import (
+    VALUE,
+    Binding,
+    Contribution,
+    CustomerCard,
+    Interest,
+    ItemCard,
+    Value,
+)
 from twins.core.dispatch import QueuedCommand
 from twins.core.history import Arrival, Checkpoint
 from twins.core.ledger import Record, Status
@@ -89,8 +98,21 @@ def register_row(contribution: Contribution) -> Row:
         "target": str(contribution.target),
         "source": str(contribution.source),
         "version": contribution.version,
-        "value": None if contribution.value is None else VALUE.dump_json(contribution.value).decode(),
+        "value": None if contribution.value is None else _value_json(contribution.value),
     }
+
+
+def _value_json(value: Value) -> str:
+    return _repeated_json(value) if isinstance(value, REPEATED) else VALUE.dump_json(value).decode()
+
+
+REPEATED = (Interest, Binding, ItemCard, CustomerCard)
+"""Values that are the same for many targets."""
+
+
+@lru_cache(maxsize=4_096)
+def _repeated_json(value: Value) -> str:
+    return VALUE.dump_json(value).decode()
 
 
 def read_register(row: RowMapping) -> Contribution:

@@ -6,10 +6,11 @@ import hashlib
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Any, TypeVar
 
 from pydantic_core import to_json
-from sqlalchemy import Select, Table, delete, func, or_, select, tuple_, update
+from sqlalchemy import Dialect, Select, Table, delete, func, or_, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -63,6 +64,7 @@ class SqlStore:
     ) -> None:
         """*erp_of* routes a company to its ERP instance; *host_of* names the host that owns a twin."""
         self._writer, self._reader = engines(url)
+        self._prepared: dict[str, ManyRows] = {}
         self._erp_of = erp_of
         self._host_of = host_of
 
@@ -106,25 +108,25 @@ class SqlStore:
         written = self._written(effects)
         async with _translated(), self._writer.begin() as connection:
             await _assert_epoch(connection, host, epoch)
-            for statement, values in written:
+            for write, values in written:
                 if values:
-                    await connection.execute(statement, values)
+                    await write(connection, values)
             for contribution in delivered:
                 await connection.execute(_taken(contribution))
             dropped = [str(ref) for ref, checkpoint in effects.checkpoints.items() if checkpoint is None]
             if dropped:
                 await connection.execute(delete(checkpoints).where(checkpoints.c.twin.in_(dropped)))
 
-    def _written(self, effects: Effects) -> list[tuple[Any, list[rows.Row]]]:
-        now = _now()
+    def _written(self, effects: Effects) -> list[tuple[ManyRows, list[rows.Row]]]:
+        now, many = _now(), self._many
         return [
-            (events.insert(), [rows.event_row(event, arrival, now) for event, arrival in effects.events]),
+            (many(events), [rows.event_row(event, arrival, now) for event, arrival in effects.events]),
             (
-                self._upsert(registers, "target", "source"),
+                many(registers, "target", "source"),
                 [rows.register_row(one) for one in effects.registers.values()],
             ),
             (
-                self._upsert(checkpoints, "twin"),
+                many(checkpoints, "twin"),
                 [
                     rows.checkpoint_row(ref, one)
                     for ref, one in effects.checkpoints.items()
@@ -132,25 +134,25 @@ class SqlStore:
                 ],
             ),
             (
-                self._upsert(twins, "twin"),
+                many(twins, "twin"),
                 [rows.twin_row(one, now) for one in effects.touched.values()],
             ),
             (
-                self._upsert(postings, "key", "version"),
+                many(postings, "key", "version"),
                 [
                     rows.posting_row(owner, record, self._erp(record.posting), now)
                     for owner, record in _latest(effects.records)
                 ],
             ),
             (
-                commands.insert(),
+                many(commands),
                 [
                     rows.command_row(owner, command, self._erp(command.posting), now)
                     for owner, command in effects.commands
                 ],
             ),
             (
-                self._upsert(mail, "target", "source"),
+                many(mail, "target", "source"),
                 [
                     rows.register_row(one) | {"host": self._host_of(one.target) if self._host_of else ""}
                     for one in effects.mail.values()
@@ -284,6 +286,13 @@ class SqlStore:
         async with _translated(), self._reader.connect() as connection:
             return list((await connection.execute(statement)).mappings())
 
+    def _many(self, table: Table, *key: str) -> ManyRows:
+        """Insert rows, or with a *key* replace those that are there."""
+        if table.name not in self._prepared:
+            statement = self._upsert(table, *key) if key else table.insert()
+            self._prepared[table.name] = ManyRows(statement, table, self._writer.dialect)
+        return self._prepared[table.name]
+
     def _insert(self, table: Table) -> Any:
         return _dialect(self._writer).insert(table)
 
@@ -297,6 +306,19 @@ class SqlStore:
 
     def _erp(self, posting: Posting) -> str:
         return self._erp_of(posting.company)
+
+
+class ManyRows:
+    """A statement for rows of a table, compiled once: naming each parameter is a fifth of a commit."""
+
+    def __init__(self, statement: Any, table: Table, dialect: Dialect) -> None:
+        names = [column.name for column in table.c if column.autoincrement is not True]
+        compiled = statement.compile(dialect=dialect, column_keys=names)
+        self._sql = str(compiled)
+        self._values = itemgetter(*compiled.positiontup)
+
+    async def __call__(self, connection: AsyncConnection, values: Sequence[rows.Row]) -> None:
+        await connection.exec_driver_sql(self._sql, list(map(self._values, values)))
 
 
 def _dialect(engine: AsyncEngine) -> Any:

@@ -74,7 +74,7 @@ class Batch:
     def missing(self) -> set[TwinRef]:
         """Twins that the next step needs in `residents`."""
         needed = {event.subject for event in self._events} | self._inbound.keys()
-        return needed - self.residents.keys()
+        return {ref for ref in needed if ref not in self.residents}
 
     def step(self) -> bool:
         """Take what is waiting. False: there was nothing, the batch is at rest."""
