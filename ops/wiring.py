@@ -88,7 +88,7 @@ class Installation:
         )
 
     def set_up_process(self) -> None:
-        """Twins live long and hold no cycles: collecting often only walks over them (half of all time)."""
+        """Twins live long and hold no cycles: collecting garbage often only walks over them."""
         set_up_logs(self.settings.log_level)
         gc.collect()
         gc.freeze()

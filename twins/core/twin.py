@@ -176,9 +176,8 @@ class Twin:
         for record in sorted(stored.records, key=lambda one: (one.key, one.version)):
             twin.ledger.put(record)
         twin.version = stored.version
-        twin._settle_contributions()
-        if not stored.version:
-            twin.contributed = {}
+        if stored.version:
+            twin._settle_contributions()
         return twin
 
     def accept(self, event: Event) -> Arrival:
@@ -249,6 +248,9 @@ class Twin:
         return True, want
 
     def snapshot(self) -> Snapshot:
+        if self._folded is None:  # new, and nobody has told it anything: it has told nobody anything either
+            self._settle_contributions()
+            self.contributed = {}
         if self._snapshot is None:
             assert self._folded is not None
             self._snapshot = Snapshot(

@@ -207,7 +207,8 @@ class TwinHost:
             await self._rest()
             self._forget()
             raise
-        shown = {ref: batch.residents[ref].snapshot() for ref in loaded} | effects.touched
+        unchanged = {ref: batch.residents[ref].snapshot() for ref in loaded if ref not in effects.touched}
+        shown = unchanged | effects.touched
         return _Folded(batch.residents, effects, batch.arrivals, shown, monotonic() - started)
 
     async def _complete(self, residents: dict[TwinRef, Twin], events: list[Event]) -> set[TwinRef]:
