@@ -91,3 +91,9 @@ async def _all_stored(installation: Installation, ids: set[str]) -> None:
                 await asyncio.sleep(0.2)
     finally:
         await store.close()
+
+
+def test_a_local_ray_listens_on_the_loopback() -> None:
+    import ray
+
+    assert ray.util.get_node_ip_address() == "127.0.0.1"
