@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -110,9 +110,6 @@ class Event:
     def binary(self) -> tuple[dict[str, str], bytes]:
         """Headers with ``ce-`` names, and the body."""
         return {HEADER_PREFIX + name: value for name, value in self.attributes().items()}, self.data_json
-
-    def at(self, time: datetime) -> Event:
-        return replace(self, time=time)
 
 
 def parse(body: bytes, headers: Mapping[str, Any] | None = None, content_type: str | None = None) -> Event:

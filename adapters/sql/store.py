@@ -187,13 +187,6 @@ class SqlStore:
         statement = counted.where(twins.c.status != rows.UNHEARD_OF).group_by(twins.c.kind, twins.c.status)
         return {(row["kind"], row["status"]): row["many"] for row in await self._rows(statement)}
 
-    async def posting_counts(self) -> dict[tuple[str, str], int]:
-        """(command, status) → how many versions."""
-        statement = select(postings.c.command, postings.c.status, func.count().label("many")).group_by(
-            postings.c.command, postings.c.status
-        )
-        return {(row["command"], row["status"]): row["many"] for row in await self._rows(statement)}
-
     async def live_postings(self) -> dict[PostingKey, Record]:
         """The current version of each key that the ERP holds, or will once it has answered."""
         statement = select(postings).order_by(postings.c.key, postings.c.version)

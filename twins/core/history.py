@@ -8,7 +8,7 @@ knows when anything arrived.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -65,7 +65,9 @@ class Checkpoint(Generic[S]):
     folded: Folded[S]
 
     def precedes(self, event: Event) -> bool:
-        """Whether *event*, of a source that does not number its events, sorts after what was folded."""
+        """Whether *event* changes nothing of what was folded: it moves no other event, and sorts after."""
+        if event.sequence is not None or isinstance(event.fact, Retracted):
+            return False
         return self.at < SortKey(event.time, event.rank, event.source, -1, event.id)
 
 
@@ -118,10 +120,6 @@ class History(Generic[S]):
         self._folded, self._position = folded, len(self._keys)
         return folded
 
-    def events(self) -> Iterator[Event]:
-        """The events that stand, in sort order."""
-        return (self._event(key) for key in self._keys)
-
     def all_events(self) -> Iterable[Event]:
         """Every event that counts, retracted ones and retractions included, in no particular order."""
         return self._told.values()
@@ -135,10 +133,7 @@ class History(Generic[S]):
 
     def covers(self, event: Event) -> bool:
         """Whether *event*, if it is new, can be taken without the events before `base`."""
-        if self.base is None:
-            return True
-        plain = event.sequence is None and not isinstance(event.fact, Retracted)
-        return plain and self.base.precedes(event)
+        return self.base is None or self.base.precedes(event)
 
     def knows(self, event: Event) -> bool:
         return event.event_id in self._told

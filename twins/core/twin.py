@@ -9,7 +9,6 @@ from typing import Any
 
 from canonical.envelope import Event, parse_structured
 from canonical.errors import InvariantViolated
-from canonical.facts.base import Retracted
 from canonical.facts.erp import PostingAnnulled, PostingConfirmed, PostingRejected
 from canonical.identity import EventId, PostingKey, TwinRef
 from canonical.postings import Command, Posting
@@ -186,7 +185,7 @@ class Twin:
             return self._reply(event)
         arrival = self.history.add(event)
         if self._kept is not None and arrival is not Arrival.DUPLICATE:
-            self._kept_is_stale |= arrival is Arrival.CONFLICT or not self._kept_stands(event)
+            self._kept_is_stale |= arrival is Arrival.CONFLICT or not self._kept.precedes(event)
         return arrival
 
     def needs_whole_history(self, event: Event) -> bool:
@@ -270,10 +269,6 @@ class Twin:
                 self._exists(),
             )
         return self._snapshot
-
-    def _kept_stands(self, event: Event) -> bool:
-        plain = event.sequence is None and not isinstance(event.fact, Retracted)
-        return plain and self._kept is not None and self._kept.precedes(event)
 
     def _exists(self) -> bool:
         """Whether anybody speaks of it; master data that answers its own question does not."""
