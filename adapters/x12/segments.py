@@ -22,7 +22,7 @@ CENTURY_TURN = 70
 
 _R = re.compile(r"-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)")
 _HEADERS = frozenset(
-    ("ISA", "IEA", "GS", "GE", "ST", "SE", "BEG", "BSN", "W05", "W06", "W17", "BIA", "BIG", "CUR")
+    ("ISA", "IEA", "GS", "GE", "ST", "SE", "B10", "BEG", "BSN", "W05", "W06", "W17", "BIA", "BIG", "CUR")
 )
 """Segments that occur once, so that their references need no index."""
 

@@ -101,6 +101,8 @@ def _delimiters(text: str) -> Delimiters:
     signs = (element, component, segment)
     if len(set(signs)) < len(signs) or any(sign.isalnum() or sign == " " for sign in signs):
         raise _no_interchange(f"ISA gives {element!r}, {component!r} and {segment!r} as delimiters")
+    if (many := text.count(element, 0, ISA_LENGTH)) > len(ISA_WIDTHS):
+        raise _no_interchange(f"ISA has {many} element separators {element!r}, {len(ISA_WIDTHS)} are needed")
     return Delimiters(element, component, segment, _repetition(text, signs), _line_break(text, segment))
 
 

@@ -17,6 +17,7 @@ from adapters.x12 import (
     order_850,
     receipt_944,
     shipment_856,
+    status_214,
     stock_846,
     warehouse_940,
     warehouse_945,
@@ -38,6 +39,7 @@ def _says_nothing(document: Document) -> Iterator[Event]:
 
 SETS: Mapping[str, TranslateSet] = MappingProxyType(
     {
+        "214": status_214.translate,
         "810": invoice_810.translate,
         "846": stock_846.translate,
         "850": order_850.translate,

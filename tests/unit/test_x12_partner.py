@@ -20,6 +20,7 @@ needs_samples = pytest.mark.skipif(
 
 CONNECTION = Connection("x12", "acme", {"location": "DC-01"})
 FUNCTIONAL_IDS = {
+    "214": "QM",
     "810": "IN",
     "846": "IB",
     "850": "PO",

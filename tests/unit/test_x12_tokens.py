@@ -95,3 +95,10 @@ def test_letters_beyond_ascii_are_kept_in_either_encoding(encoding: str) -> None
 def test_oversized_file_is_refused_unread() -> None:
     with pytest.raises(RejectedMessage, match="at most"):
         tokens.read(b"ISA" + b" " * tokens.BODY_BYTES_MAX)
+
+
+def test_an_isa_with_an_element_too_many_is_refused() -> None:
+    """Its delimiters stand where they should, and yet an answer to it could not be read."""
+    body = message("850")
+    with pytest.raises(RejectedMessage, match="17 element separators"):
+        tokens.read(body[:4] + b"\x00*" + body[6:])
