@@ -209,12 +209,16 @@ class CommandQueue(Protocol):
         """The same for all keys that begin with *prefix*, which ends in a slash."""
         ...
 
-    async def sending(self, numbers: Collection[int]) -> None:
-        """Note, durably and before anything is sent, that these may reach the ERP."""
+    async def claim(self, host: str) -> int:
+        """Take the next epoch of a gateway; whoever held the one before can send no more."""
         ...
 
-    async def finished(self, numbers: Collection[int]) -> None:
-        """Take commands off the queue, after their replies are committed."""
+    async def sending(self, gateway: str, epoch: int, numbers: Collection[int]) -> None:
+        """Note, durably and before anything is sent, that these may reach the ERP. Raises: Fenced."""
+        ...
+
+    async def finished(self, gateway: str, epoch: int, numbers: Collection[int]) -> None:
+        """Take commands off the queue, after their replies are committed. Raises: Fenced."""
         ...
 
 

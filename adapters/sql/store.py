@@ -238,8 +238,9 @@ class SqlStore:
             for row in await self._rows(statement)
         }
 
-    async def sending(self, numbers: Collection[int]) -> None:
+    async def sending(self, gateway: str, epoch: int, numbers: Collection[int]) -> None:
         async with _translated(), self._writer.begin() as connection:
+            await _assert_epoch(connection, gateway, epoch)
             for chunk in _chunks(list(numbers)):
                 await connection.execute(
                     update(commands)
@@ -247,8 +248,9 @@ class SqlStore:
                     .values(sent=1, attempts=commands.c.attempts + 1)
                 )
 
-    async def finished(self, numbers: Collection[int]) -> None:
+    async def finished(self, gateway: str, epoch: int, numbers: Collection[int]) -> None:
         async with _translated(), self._writer.begin() as connection:
+            await _assert_epoch(connection, gateway, epoch)
             for chunk in _chunks(list(numbers)):
                 await connection.execute(delete(commands).where(commands.c.number.in_(chunk)))
 
@@ -322,7 +324,7 @@ async def _assert_epoch(connection: AsyncConnection, host: str, epoch: int) -> N
     """Lock the host's row, so that a newer incarnation waits until this transaction has ended."""
     held = update(hosts).where(hosts.c.host == host, hosts.c.epoch == epoch).values(epoch=epoch)
     if (await connection.execute(held)).rowcount != 1:
-        raise Fenced(f"host {host} lost epoch {epoch} to a newer incarnation")
+        raise Fenced(f"{host} lost epoch {epoch} to a newer incarnation")
 
 
 async def _load(connection: AsyncConnection, refs: Sequence[TwinRef], whole: bool) -> dict[TwinRef, Stored]:

@@ -153,11 +153,12 @@ async def test_commands_queue_in_order_and_leave_when_finished(store: SqlStore) 
     await store.commit("host-0", epoch, effects, ())
     queue = await store.queued("main", 100)
     assert [one.command for one in queue] == [command for _, command in effects.commands]
-    await store.sending([queue[0].number])
+    epoch = await store.claim("gateway-main")
+    await store.sending("gateway-main", epoch, [queue[0].number])
     again = await store.queued("main", 100)
     assert [one.sent for one in again] == [True] + [False] * (len(queue) - 1)
     assert again[0].attempts == 1
-    await store.finished([queue[0].number])
+    await store.finished("gateway-main", epoch, [queue[0].number])
     assert len(await store.queued("main", 100)) == len(queue) - 1
     assert await store.queued("other", 100) == []
 
@@ -191,3 +192,12 @@ async def test_hosts_commit_side_by_side(store: SqlStore) -> None:
 
 async def test_migrating_twice_changes_nothing(store: SqlStore) -> None:
     await store.migrate()
+
+
+async def test_a_gateway_that_was_replaced_can_send_and_finish_nothing(store: SqlStore) -> None:
+    old = await store.claim("gateway-main")
+    new = await store.claim("gateway-main")
+    for work in (store.sending, store.finished):
+        with pytest.raises(Fenced):
+            await work("gateway-main", old, [1])
+        await work("gateway-main", new, [1])

@@ -178,7 +178,14 @@ class GatewayActor:
 
     async def ready(self) -> None:
         if self._running is None:
-            self._running = asyncio.create_task(self._gateway.run())
+            self._running = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        """Until a newer incarnation has taken over: then this one has nothing left to do."""
+        try:
+            await self._gateway.run()
+        except Fenced as fenced:
+            _log.error("gateway_fenced", erp=self._gateway.erp, reason=str(fenced))
 
     async def nudge(self) -> None:
         await self._gateway.nudge()

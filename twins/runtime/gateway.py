@@ -10,7 +10,7 @@ from datetime import date, timedelta
 import structlog
 
 from canonical.envelope import Event
-from canonical.errors import TransientFailure
+from canonical.errors import Fenced, TransientFailure
 from canonical.facts.base import Fact
 from canonical.facts.erp import PostingAnnulled, PostingConfirmed, PostingRejected
 from canonical.postings import Action
@@ -65,6 +65,8 @@ class Gateway:
         self._window = window
         self._closed_through = closed_through
         self._awake = asyncio.Event()
+        self._name = f"gateway-{erp}"
+        self._epoch = 0
         self._asked: set[int] = set()
         """Commands that were taken without an answer: it will come as an event."""
 
@@ -72,7 +74,10 @@ class Gateway:
         self._awake.set()
 
     async def run(self, poll: timedelta = timedelta(milliseconds=500)) -> None:
-        """Work until cancelled; *poll*: how long to sleep when nobody nudges."""
+        """Work until cancelled; *poll*: how long to sleep when nobody nudges.
+
+        Raises: Fenced where a newer incarnation has taken over.
+        """
         while True:
             self._awake.clear()
             try:
@@ -80,6 +85,8 @@ class Gateway:
             except TransientFailure as error:
                 _log.warning("gateway_failed", erp=self.erp, reason=str(error))
                 done = 0
+            except Fenced:
+                raise
             except Exception:  # noqa: BLE001 - top of the loop
                 _log.exception("gateway_broke", erp=self.erp)
                 done = 0
@@ -90,7 +97,9 @@ class Gateway:
                     continue
 
     async def work(self) -> int:
-        """One round over the queue. Answers how many commands it finished."""
+        """One round over the queue. Answers how many commands it finished. Raises: Fenced."""
+        if not self._epoch:
+            self._epoch = await self._queue.claim(self._name)
         queue = await self._queue.queued(self.erp, self._window)
         await self._forget_answered(queue)
         decided = decide(queue, await self._statuses(queue)) if queue else Dispatch()
@@ -117,7 +126,7 @@ class Gateway:
             await self._reply(replies)
         done = [one.number for pair in pairs for one in pair] + dropped
         if done:
-            await self._queue.finished(done)
+            await self._queue.finished(self._name, self._epoch, done)
         self.counts.annulled += len(pairs)
         return len(done)
 
@@ -125,13 +134,13 @@ class Gateway:
         """Tell the ERP; the mark that they may have reached it is durable before the first is told."""
         if not commands:
             return 0
-        await self._queue.sending([one.number for one in commands])
+        await self._queue.sending(self._name, self._epoch, [one.number for one in commands])
         answers = await asyncio.gather(*(self._tell(one) for one in commands))
         known = [(one, answer) for one, answer in zip(commands, answers, strict=True) if answer is not None]
         if not known:
             return 0
         await self._reply([self._answer(one, answer) for one, answer in known])
-        await self._queue.finished([one.number for one, _ in known])
+        await self._queue.finished(self._name, self._epoch, [one.number for one, _ in known])
         return len(known)
 
     async def _tell(self, one: QueuedCommand) -> Answer | None:
@@ -187,7 +196,7 @@ class Gateway:
             for one in asked
             if statuses[one.command.key, one.command.version] not in open_status[one.command.action]
         ]
-        await self._queue.finished(done)
+        await self._queue.finished(self._name, self._epoch, done)
         self._asked -= set(done)
 
 
