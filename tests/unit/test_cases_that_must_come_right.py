@@ -355,6 +355,21 @@ def test_a_count_between_two_late_movements() -> None:
     assert live(world, f"stock-adjustment/A-2/{SKU}@{LOCATION}").delta == -3
 
 
+def test_a_count_is_never_taken_before_the_count_that_its_source_numbers_before_it() -> None:
+    """The clock was set back between two counts; the goods that left in between are in both."""
+    world = come_right(
+        *master_data()[:2],
+        tell(STOCK, StockCounted(count_id="C-1", quantity=50), 200, source="/test/wms", sequence=1),
+        tell(
+            STOCK, StockCounted(count_id="C-2", quantity=40), 100, source="/test/wms", sequence=2, id="later"
+        ),
+        dispatched("SHP-1", 6, 150),
+    )
+    assert document(world, STOCK)["on_hand"]["sellable"] == 40
+    assert live(world, f"stock-adjustment/C-1/{SKU}@{LOCATION}").delta == 56  # -6 were expected
+    assert live(world, f"stock-adjustment/C-2/{SKU}@{LOCATION}").delta == -10
+
+
 def test_a_transfer_conserves_quantity_and_shows_what_is_in_transit() -> None:
     other = f"stock/{SKU}@DC-02"
     out = TransferredOut(transfer_id="T-1", to_location="DC-02", quantity=20)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from canonical.envelope import Event
@@ -71,10 +72,10 @@ class Batch:
         for contribution in contributions:
             self._send(contribution)
 
-    def missing(self) -> set[TwinRef]:
-        """Twins that the next step needs in `residents`."""
-        needed = {event.subject for event in self._events} | self._inbound.keys()
-        return {ref for ref in needed if ref not in self.residents}
+    def missing(self) -> list[TwinRef]:
+        """Twins that the next step needs in `residents`, each once."""
+        needed = dict.fromkeys(chain((event.subject for event in self._events), self._inbound))
+        return [ref for ref in needed if ref not in self.residents]
 
     def step(self) -> bool:
         """Take what is waiting. False: there was nothing, the batch is at rest."""
@@ -87,7 +88,7 @@ class Batch:
             )
         changed = self._accept()
         changed |= self._absorb(self._next_stratum(changed))
-        for ref in changed:
+        for ref in sorted(changed):
             self._settle(self.residents[ref])
         return True
 

@@ -3,7 +3,8 @@
 Rules
 - One command of a posting key at a time, in the order in which they were committed.
 - A post that was never sent and the reversal that follows it are annulled together.
-- A post waits until every document that it requires is confirmed.
+- A post waits until every document that it requires is confirmed, and until every version before it is out of
+  the ERP: where the ERP refused to reverse one, a person must see to it first.
 - A goods issue is reversed only after the invoices that build on it.
 """
 
@@ -94,6 +95,12 @@ def _annul(waiting: list[QueuedCommand], decided: Dispatch) -> QueuedCommand | N
     return waiting[0] if waiting else None
 
 
+def _still_there(command: Command, statuses: Statuses, decided: Dispatch) -> bool:
+    annulled = {(post.command.key, post.command.version) for post, _ in decided.annul}
+    earlier = ((command.key, version) for version in range(1, command.version))
+    return any(statuses.get(one) is Status.REVERSING and one not in annulled for one in earlier)
+
+
 def _place(
     head: QueuedCommand,
     statuses: Statuses,
@@ -110,6 +117,8 @@ def _place(
         blocking = sorted(key for key in in_erp if key.startswith(prefix)) if prefix else []
     else:
         blocking = [key for key in command.posting.requires if current.get(key) is not Status.CONFIRMED]
+        if _still_there(command, statuses, decided):
+            blocking.append(command.key)
     if blocking and not head.sent:
         decided.wait.append((head, blocking[0]))
     else:

@@ -49,7 +49,17 @@ from canonical.facts.order import (
     ReturnReceived,
     ReturnRequested,
 )
-from canonical.identity import EventId, Kind, PostingKey, TwinRef, customer, item, return_, stock
+from canonical.identity import (
+    EventId,
+    Kind,
+    PostingKey,
+    TwinRef,
+    customer,
+    item,
+    return_,
+    sku_and_location,
+    stock,
+)
 from canonical.money import ZERO, rounded, share
 from canonical.postings import (
     InvoiceLine,
@@ -428,7 +438,6 @@ class LineView:
     backordered: Decimal = ZERO
     substituted: dict[str, Decimal] = field(default_factory=dict)
     """Substitute SKU → quantity of it that shipped in place of the ordered one."""
-    shipped_cost: Decimal | None = ZERO
 
     @property
     def open(self) -> Decimal:
@@ -492,6 +501,8 @@ class OrderView:
     """(line, location) → open allocated quantity."""
     taken: dict[tuple[str, str], Decimal]
     """(line, location) → allocated quantity that shipped from there."""
+    short: dict[tuple[str, str], Decimal]
+    """(line, location) → allocated there, and not in stock there."""
     missing: tuple[str, ...]
     """Master data that is not known yet."""
     findings: list[Finding]
@@ -507,6 +518,7 @@ def view(ref: TwinRef, state: OrderState, inbox: Registers, policy: Policy) -> O
         [],
         [],
         [],
+        {},
         {},
         {},
         (),
@@ -571,7 +583,7 @@ def _parts(seen: OrderView, ref: TwinRef, word: ShipmentProgress, policy: Policy
         if shipped.unit_cost is not None:
             cost = rounded(shipped.unit_cost * accepted, seen.currency)
         found.append(ShippedPart(shipped.line_id, shipped.sku, line.shipped, accepted, excess, cost))
-        _count(line, shipped.sku, accepted, excess, cost, word)
+        _count(line, shipped.sku, accepted, excess, word)
         line.ordered = max(line.ordered, min(line.shipped, covered))
         if excess:
             text = f"{ref} ships {excess} of line {shipped.line_id} beyond the order and its tolerance"
@@ -590,12 +602,9 @@ def _covered(state: OrderState, line: LineView, word: ShipmentProgress) -> Decim
     return max(first, line.ordered)
 
 
-def _count(
-    line: LineView, sku: str, accepted: Decimal, excess: Decimal, cost: Decimal | None, word: ShipmentProgress
-) -> None:
+def _count(line: LineView, sku: str, accepted: Decimal, excess: Decimal, word: ShipmentProgress) -> None:
     line.shipped += accepted
     line.excess += excess
-    line.shipped_cost = None if line.shipped_cost is None or cost is None else line.shipped_cost + cost
     if sku != line.line.sku:
         line.substituted[sku] = line.substituted.get(sku, ZERO) + accepted
     if word.delivered_at is not None and not word.returned_to_sender:
@@ -643,10 +652,12 @@ def _allocate(seen: OrderView, inbox: Registers) -> None:
     for (_, line_id), quantity in seen.state.released.items():
         if line_id in seen.lines:
             seen.lines[line_id].released += quantity
-    for _, shortage in inbox.of(Shortage):
+    for source, shortage in inbox.of(Shortage):
+        _, location = sku_and_location(source)
         for short in shortage.lines:
             if short.line_id in seen.lines:
                 seen.lines[short.line_id].backordered += short.quantity
+                seen.short[short.line_id, location] = short.quantity
 
 
 def _bring_back(seen: OrderView) -> None:
@@ -814,7 +825,7 @@ def _to_stocks(seen: OrderView) -> dict[TwinRef, Value]:
             restocked.setdefault(stock(sku, location), []).append(move)
     return {
         target: Reservations(tuple(sorted(reserved.get(target, ()))), tuple(restocked.get(target, ())))
-        for target in reserved.keys() | restocked.keys()
+        for target in sorted(reserved.keys() | restocked.keys())
     }
 
 
@@ -848,10 +859,11 @@ def postings(ref: TwinRef, seen: OrderView) -> dict[PostingKey, Posting]:
 
 
 def _reserves(ref: TwinRef, seen: OrderView) -> list[Posting]:
-    """What was allocated and is either still open or has shipped from there; the goods issue consumes it."""
+    """What was allocated and has shipped from there, or is open and in stock; a goods issue consumes it."""
     found: list[Posting] = []
     for (line_id, location), still in sorted(seen.reservations.items()):
-        quantity = still + seen.taken[line_id, location]
+        open_there = max(ZERO, still - seen.short.get((line_id, location), ZERO))
+        quantity = open_there + seen.taken[line_id, location]
         allocation = seen.state.allocations[line_id, location]
         if quantity:
             found.append(
@@ -943,12 +955,12 @@ def _invoice_line(seen: OrderView, part: ShippedPart) -> InvoiceLine:
 
 
 def _freight_share(seen: OrderView, shipment: ShipmentPart) -> tuple[Decimal, Decimal]:
-    """Freight in proportion to quantity; an over-shipment within the tolerance adds none."""
+    """Freight in proportion to what is not cancelled; an over-shipment within the tolerance adds none."""
     placed, amended = seen.state.placed, seen.state.amended
     assert placed is not None
     freight = placed.freight if amended is None or amended.freight is None else amended.freight
     tax = placed.freight_tax if amended is None or amended.freight_tax is None else amended.freight_tax
-    total = sum((line.ordered for line in seen.lines.values()), ZERO)
+    total = sum((line.ordered - line.cancelled for line in seen.lines.values()), ZERO)
     before = ZERO
     for earlier in seen.shipments:
         if earlier is shipment:
@@ -971,7 +983,7 @@ def _return_postings(ref: TwinRef, seen: OrderView) -> list[Posting]:
     found: list[Posting] = []
     for part in seen.returns:
         line = seen.lines[part.line_id]
-        suppliers = [one for one in seen.shipments if any(p.line_id == part.line_id for p in one.parts)]
+        suppliers = [one for one, _ in _suppliers(seen, part.line_id, part.before, part.quantity)]
         if not all(one.progress.goods_issue_digest for one in suppliers):
             continue
         found.append(_return_receipt(ref, seen, line, part, suppliers))
@@ -979,11 +991,30 @@ def _return_postings(ref: TwinRef, seen: OrderView) -> list[Posting]:
     return found
 
 
-def _cost_share(seen: OrderView, line: LineView, before: Decimal, quantity: Decimal) -> Decimal | None:
-    """Original cost of returned goods: their share of what all that shipped of the line cost."""
-    if line.shipped_cost is None:
-        return None
-    return share(line.shipped_cost, before, quantity, line.shipped, seen.currency)
+def _suppliers(
+    seen: OrderView, line_id: str, before: Decimal, quantity: Decimal
+) -> list[tuple[ShipmentPart, ShippedPart]]:
+    """Where goods that come back came from: what left first comes back first."""
+    return [
+        (shipment, part)
+        for shipment in seen.shipments
+        for part in shipment.parts
+        if part.line_id == line_id
+        and part.before < before + quantity
+        and before < part.before + part.accepted
+    ]
+
+
+def _original_cost(seen: OrderView, line_id: str, before: Decimal, quantity: Decimal) -> Decimal | None:
+    """What returned goods cost when they left."""
+    cost = ZERO
+    for _, part in _suppliers(seen, line_id, before, quantity):
+        if part.cost is None:
+            return None
+        start = max(ZERO, before - part.before)
+        end = min(part.accepted, before + quantity - part.before)
+        cost += share(part.cost, start, end - start, part.accepted, seen.currency)
+    return cost
 
 
 def _return_receipt(
@@ -992,7 +1023,7 @@ def _return_receipt(
     goods: list[ReturnedGoods] = []
     before = part.before
     for (location, disposition), quantity in sorted(part.goods.items()):
-        cost = _cost_share(seen, line, before, quantity)
+        cost = _original_cost(seen, part.line_id, before, quantity)
         goods.append(ReturnedGoods(location=location, disposition=disposition, quantity=quantity, cost=cost))
         before += quantity
     return PostReturnReceipt(
@@ -1038,7 +1069,7 @@ def _credit_note(
         quantity=part.quantity,
         net=net,
         tax=tax,
-        cost=_cost_share(seen, line, part.before, part.quantity),
+        cost=_original_cost(seen, part.line_id, part.before, part.quantity),
     )
 
 

@@ -66,6 +66,8 @@ class Count(NamedTuple):
 
     count_id: str
     at: datetime
+    boundary: datetime
+    """Movements up to then are in it: never earlier than the one of the count before, whatever clocks say."""
     quantity: Decimal
     own_before: Decimal
     opening: bool
@@ -104,6 +106,8 @@ class StockState:
     arrived: Decimal = ZERO
     """All that ever came by transfer."""
     receipts: HashTrieMap[str, Decimal] = field(default_factory=HashTrieMap)
+    changes: HashTrieMap[str, Decimal] = field(default_factory=HashTrieMap)
+    """Changes of status, by their document."""
     safety: Decimal = ZERO
     inbound: Mapping[str, Inbound] = field(default_factory=dict)
 
@@ -132,6 +136,9 @@ def evolve(state: StockState, event: Event) -> StockState:
         case TransferredIn() as fact:
             return _came(state, event, fact)
         case StockStatusChanged() as fact:
+            if fact.change_id in state.changes:
+                return state
+            state = replace(state, changes=state.changes.insert(fact.change_id, fact.quantity))
             moved = _move(state, fact.from_status, -fact.quantity)
             return _move(moved, fact.to_status, fact.quantity)
         case SafetyStockSet() as fact:
@@ -153,7 +160,8 @@ def _counted(state: StockState, event: Event, fact: StockCounted) -> StockState:
     if any(known.count_id == fact.count_id for known in counts):
         return state
     own = state.since.get(fact.status, ZERO)
-    count = Count(fact.count_id, event.time, fact.quantity, own, fact.opening, event.event_id)
+    boundary = max(event.time, counts[-1].boundary) if counts else event.time
+    count = Count(fact.count_id, event.time, boundary, fact.quantity, own, fact.opening, event.event_id)
     return replace(
         state,
         counts={**state.counts, fact.status: (*counts, count)},
@@ -314,7 +322,7 @@ def view(ref: TwinRef, state: StockState, inbox: StockInbox, policy: Policy) -> 
     for status in StockStatus:
         counts = state.counts.get(status, ())
         ledger = inbox.ledgers.get(status)
-        sums = ledger.between([count.at for count in counts]) if ledger else [ZERO] * (len(counts) + 1)
+        sums = ledger.between([count.boundary for count in counts]) if ledger else [ZERO] * (len(counts) + 1)
         base = ZERO
         for count, moved in zip(counts, sums, strict=False):
             variances.append(Variance(count, status, base + count.own_before + moved))

@@ -15,7 +15,7 @@ from canonical.postings import Command, Posting
 from twins.core.contributions import Contribution, CustomerCard, Forwarded, ItemCard, Value
 from twins.core.history import Arrival, Checkpoint, Folded, Held, History
 from twins.core.kinds import RULES
-from twins.core.ledger import Ledger, Record, answered, plan
+from twins.core.ledger import Ledger, Record, Status, answered, plan
 from twins.core.rules import Finding, Inbox, Policy, Rules
 
 CHECKPOINT_GROWTH = Decimal("1.25")
@@ -343,8 +343,8 @@ class Twin:
         return [
             Finding("posting-rejected", f"{record.key}: {record.reason}", record.posting.justified_by)
             for versions in self.ledger.records.values()
-            for record in versions[-1:]
-            if record.reason is not None
+            for record in versions
+            if record.reason is not None and record.status in (Status.REJECTED, Status.REVERSING)
         ]
 
     def _held_findings(self, folded: Folded[Any]) -> list[Finding]:

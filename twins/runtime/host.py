@@ -193,12 +193,12 @@ class TwinHost:
         loaded: set[TwinRef] = set()
         try:
             batch.deliver(events, contributions)
-            loaded |= batch.missing()
+            loaded.update(batch.missing())
             await self._activate(batch.residents, loaded)
             loaded |= await self._complete(batch.residents, events)
             while True:
                 if missing := batch.missing():
-                    loaded |= missing
+                    loaded.update(missing)
                     await self._activate(batch.residents, missing)
                 if not batch.step():
                     break
