@@ -37,10 +37,14 @@ check: setup ## Lint, format check, types, import directions
 test: setup ## Run every test, with RabbitMQ and PostgreSQL started where none is running
 	$(BIN)/python -m tests.services run -- $(BIN)/python -m pytest $(ARGS)
 
+.PHONY: sim
+sim: setup ## Simulate 2,000 days with faults, each judged by the oracle (SEED=N to start elsewhere)
+	$(BIN)/twinsync simulate --seed $${SEED:-1} --runs $${RUNS:-2000} --orders 8 --jobs $$(nproc)
+
 .PHONY: campaign
 campaign: setup ## Look for a broken order for half an hour: thousands of generated histories and simulated days
 	TWINSYNC_TEST_EXAMPLES=5000 $(BIN)/python -m pytest tests/properties --timeout 3600
-	$(BIN)/twinsync simulate --seed $${SEED:-1} --runs 500
+	$(BIN)/twinsync simulate --seed $${SEED:-1} --runs 1000 --orders 40 --jobs $$(nproc)
 
 .PHONY: bench
 bench: setup ## Measure the pipe: RabbitMQ quorum queue, twins, SQLite with synchronous=FULL

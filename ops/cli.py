@@ -7,7 +7,7 @@ import secrets
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from pydantic import SecretStr
@@ -195,37 +195,65 @@ def _refused(what: str, rejected: RejectedMessage) -> typer.Exit:
 def simulate(
     seed: Annotated[int, typer.Option(help="Draws the day, the faults and when they strike.")] = 1,
     runs: Annotated[int, typer.Option(min=1, help="How many seeds, counted up from --seed.")] = 1,
-    orders: Annotated[int, typer.Option(min=1, help="How many orders the day has.")] = 40,
-    fault: Annotated[
-        list[str] | None,
-        typer.Option(help="Only this one; may be repeated. Otherwise the seed draws."),
+    orders: Annotated[int, typer.Option(min=0, help="How many orders a day has.")] = 40,
+    faults: Annotated[
+        str | None,
+        typer.Option(help="Only these, by comma; none: no fault at all. Otherwise each seed draws its own."),
     ] = None,
+    only: Annotated[
+        str | None, typer.Option(help="Only these of the day's orders, by number and comma.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="How many processes run seeds side by side.")] = 1,
 ) -> None:
-    """Run the whole system in one process, with faults, and compare with the same day without any.
+    """Run the whole system in one process, with faults, and judge what is left by an oracle.
 
-    Messages are lost, repeated and reordered, hosts crash, zombies wake, the ERP times out and forgets.
-    Prints one JSON verdict a seed; exit status 1 unless every one of them is ok.
+    Clocks are wrong, messages are lost, repeated and reordered, hosts crash, zombies wake, the ERP is slow,
+    refuses, times out and forgets. Prints a JSON verdict; with several runs, that of each that fails and a
+    summary. The first failure is shrunk to the fewest orders and faults that still fail. Exit status 1 unless
+    all is ok.
     """
-    from pydantic_core import to_json
+    from ops.simulation.campaign import run_campaign
+    from ops.simulation.faults import Fault
+    from ops.simulation.verdict import shrunk
 
-    from ops.demo.day import in_order, make_day
-    from ops.demo.telling import told
-    from ops.simulation import Fault, run_simulation
-
-    unknown = sorted(set(fault or ()) - set(Fault))
+    named = None if faults is None else {one for one in faults.split(",") if one not in ("", "none")}
+    unknown = sorted((named or set()) - set(Fault))
     if unknown:
         err.print(f"no fault {unknown[0]!r}; there are {', '.join(Fault)}", style="red", highlight=False)
         raise typer.Exit(BROKEN_INPUT)
-    faults = frozenset(map(Fault, fault)) if fault else None
-    good = True
+    chosen = None if named is None else frozenset(map(Fault, named))
+    numbers = range(orders) if only is None else [int(number) for number in only.split(",")]
+    failed: list[dict[str, Any]] = []
+    sums: dict[str, Any] = {}
     with Progress(console=err, transient=True) as progress:
-        for number in progress.track(range(seed, seed + runs), description="simulating"):
-            day = make_day(number, orders)
-            verdict = run_simulation(told(day, in_order(day)), number, faults)
-            sys.stdout.buffer.write(to_json(verdict) + b"\n")
-            sys.stdout.flush()
-            good = good and bool(verdict["ok"])
-    raise typer.Exit(0 if good else 1)
+        task = progress.add_task("simulating", total=runs)
+        for verdict, sums_so_far in run_campaign(range(seed, seed + runs), numbers, chosen, jobs):
+            progress.advance(task)
+            sums = sums_so_far
+            if runs == 1 or not verdict["ok"]:
+                _print_json(verdict)
+            if not verdict["ok"]:
+                failed.append(verdict)
+    if runs > 1:
+        _print_json(sums)
+    if failed:
+        first = failed[0]["seed"]
+        with err.status(f"seed {first} fails; looking for the fewest orders and faults that still do"):
+            small = shrunk(first, numbers, frozenset(map(Fault, failed[0]["faults"])))
+        _print_json({"shrunk": small})
+        few = (
+            f"--only {','.join(map(str, small['order_numbers']))}" if small["order_numbers"] else "--orders 0"
+        )
+        wrong = ",".join(small["faults"]) or "none"
+        err.print(f"see it with: twinsync simulate --seed {first} {few} --faults {wrong}", soft_wrap=True)
+    raise typer.Exit(1 if failed else 0)
+
+
+def _print_json(content: object) -> None:
+    from pydantic_core import to_json
+
+    sys.stdout.buffer.write(to_json(content) + b"\n")
+    sys.stdout.flush()
 
 
 @app.command()

@@ -108,16 +108,24 @@ def test_publishing_to_nobody_says_so_and_may_be_tried_again(tmp_path: Path) -> 
     assert b"try again" in done.stderr
 
 
-def test_simulate_prints_a_verdict_a_seed() -> None:
-    done = twinsync("simulate", "--seed", "5", "--runs", "2", "--orders", "6")
+def test_simulate_prints_a_verdict_with_what_it_injected() -> None:
+    done = twinsync("simulate", "--seed", "5", "--orders", "6", "--faults", "duplicate,erp-timeout")
     assert done.returncode == 0
-    verdicts = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [verdict["seed"] for verdict in verdicts] == [5, 6]
-    assert all(verdict["ok"] for verdict in verdicts)
+    verdict = json.loads(done.stdout)
+    assert (verdict["seed"], verdict["ok"]) == (5, True)
+    assert sorted(verdict["injected"]) == ["duplicate", "erp-timeout"]
+    assert all(verdict["injected"].values())
+
+
+def test_several_simulations_print_their_sums() -> None:
+    done = twinsync("simulate", "--seed", "5", "--runs", "3", "--orders", "4", "--jobs", "2")
+    assert done.returncode == 0
+    sums = json.loads(done.stdout)
+    assert (sums["runs"], sums["passed"], sums["failed"]) == (3, 3, 0)
 
 
 def test_simulate_refuses_a_fault_that_it_does_not_have() -> None:
-    done = twinsync("simulate", "--fault", "earthquake")
+    done = twinsync("simulate", "--faults", "earthquake")
     assert done.returncode == 2
     assert b"erp-timeout" in done.stderr
 
