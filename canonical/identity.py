@@ -76,6 +76,7 @@ def order(order_id: str) -> TwinRef:
     return TwinRef(Kind.ORDER, order_id)
 
 
+@lru_cache(maxsize=65_536)
 def stock(sku: str, location: str) -> TwinRef:
     return TwinRef(Kind.STOCK, f"{sku}@{location}")
 
@@ -97,6 +98,7 @@ def customer(customer_id: str) -> TwinRef:
     return TwinRef(Kind.CUSTOMER, customer_id)
 
 
+@lru_cache(maxsize=65_536)
 def item(sku: str) -> TwinRef:
     return TwinRef(Kind.ITEM, sku)
 

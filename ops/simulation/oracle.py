@@ -953,16 +953,19 @@ def _stock_postings(stock: Stock) -> Iterator[Plain]:
         return None if unit is None else cents(unit * quantity)
 
     adjusted = [
-        (one.fact.adjustment_id, one, exact(one.fact.delta))
+        (f"stock-adjustment/{one.fact.adjustment_id}", one, exact(one.fact.delta))
         for one in stock._once(st.StockAdjusted, "adjustment_id")
         if one.fact.delta
     ]
-    adjusted += [(count.fact.count_id, count, delta) for count, delta in stock.variances()]
-    for document_id, one, delta in adjusted:
+    adjusted += [
+        (f"stock-count/{count.fact.count_id}/{count.fact.status.value}", count, delta)
+        for count, delta in stock.variances()
+    ]
+    for document, one, delta in adjusted:
         at = one.event.time
         yield _posting(
             "stock-adjustment",
-            f"stock-adjustment/{document_id}/{name}",
+            f"{document}/{name}",
             at,
             status=one.fact.status.value,
             delta=delta,

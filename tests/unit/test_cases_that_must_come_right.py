@@ -349,7 +349,7 @@ def test_a_count_between_two_late_movements() -> None:
         tell(STOCK, StockAdjusted(adjustment_id="A-2", delta=-3), 150, source="/test/wms"),
     )
     assert document(world, STOCK)["on_hand"]["sellable"] == 47
-    variance = live(world, f"stock-adjustment/C-2/{SKU}@{LOCATION}")
+    variance = live(world, f"stock-count/C-2/sellable/{SKU}@{LOCATION}")
     assert variance.delta == -45  # 100 - 5 were expected
     assert variance.cost == Decimal("-360.00")
     assert live(world, f"stock-adjustment/A-2/{SKU}@{LOCATION}").delta == -3
@@ -366,8 +366,8 @@ def test_a_count_is_never_taken_before_the_count_that_its_source_numbers_before_
         dispatched("SHP-1", 6, 150),
     )
     assert document(world, STOCK)["on_hand"]["sellable"] == 40
-    assert live(world, f"stock-adjustment/C-1/{SKU}@{LOCATION}").delta == 56  # -6 were expected
-    assert live(world, f"stock-adjustment/C-2/{SKU}@{LOCATION}").delta == -10
+    assert live(world, f"stock-count/C-1/sellable/{SKU}@{LOCATION}").delta == 56  # -6 were expected
+    assert live(world, f"stock-count/C-2/sellable/{SKU}@{LOCATION}").delta == -10
 
 
 def test_a_transfer_conserves_quantity_and_shows_what_is_in_transit() -> None:

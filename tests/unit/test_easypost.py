@@ -226,7 +226,7 @@ def test_a_signature_that_comes_later_is_no_conflict() -> None:
     for events in ([bare], [signed], [bare]):
         world.take(events)
     seen = world.snapshot(str(bare.subject))
-    assert (seen.document()["signed_by"], seen.conflicts) == ("A. Byron", {})
+    assert (seen.document()["signed_by"], len(seen.conflicts)) == ("A. Byron", 0)
 
 
 def test_the_order_of_details_and_keys_does_not_matter() -> None:

@@ -33,6 +33,9 @@ class Interest:
     tag: Literal["interest"] = "interest"
 
 
+INTEREST = Interest()
+
+
 class Cost(NamedTuple):
     """Unit cost from a moment on, as one revision of the item says."""
 
@@ -60,9 +63,9 @@ class ItemCard:
 
 @dataclass(frozen=True, slots=True)
 class CustomerCard:
-    revision: int
+    """That a customer is known. No more: what changes often must not be told to each of its orders."""
+
     active: bool
-    name: str
     tag: Literal["customer"] = "customer"
 
 

@@ -57,7 +57,7 @@ def echo(seen: CustomerView) -> CustomerCard | None:
     state = seen.state
     if state.customer is None:
         return None
-    return CustomerCard(state.revision, state.status == "active", state.customer.name)
+    return CustomerCard(state.status == "active")
 
 
 def postings(ref: TwinRef, seen: CustomerView) -> dict[PostingKey, Posting]:

@@ -12,12 +12,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from itertools import chain
 from typing import Generic, NamedTuple, TypeVar
+
+from rpds import HashTrieMap, HashTrieSet
 
 from canonical.envelope import Event
 from canonical.facts.base import Retracted
 from canonical.identity import EventId
-from twins.core.rules import Waiting
+from twins.core.rules import Precedes, Waiting
 
 S = TypeVar("S")
 
@@ -75,9 +78,15 @@ class Checkpoint(Generic[S]):
 class History(Generic[S]):
     initial: S
     evolve: Callable[[S, Event], S | Waiting]
+    slip_in: Callable[[S, Event, Precedes], S | None] | None = None
+    """For long histories: see `Rules.slip_in`."""
     checkpoint_every: int = CHECKPOINT_EVERY
     base: Checkpoint[S] | None = None
     """Stands for the events before it, which are not in memory; see `covers`."""
+    conflicts: HashTrieMap[EventId, int] = field(default_factory=HashTrieMap)
+    """Ids told with different content, and in how many versions."""
+    retracted: HashTrieSet[EventId] = field(default_factory=HashTrieSet)
+    """Ids that were told, and taken back."""
     _told: dict[EventId, Event] = field(default_factory=dict)
     """The event that counts for each id, retracted ones included."""
     _conflicts: dict[EventId, dict[bytes, Event]] = field(default_factory=dict)
@@ -106,6 +115,7 @@ class History(Generic[S]):
         event = self._told.pop(event_id, None)
         if event is None:
             return
+        self.retracted = self.retracted.discard(event_id)
         self._remove(event)
         if isinstance(event.fact, Retracted):
             self._unretract(event)
@@ -123,13 +133,6 @@ class History(Generic[S]):
     def all_events(self) -> Iterable[Event]:
         """Every event that counts, retracted ones and retractions included, in no particular order."""
         return self._told.values()
-
-    def conflicts(self) -> dict[EventId, int]:
-        """Ids told with different content, and in how many versions."""
-        return {event_id: len(versions) for event_id, versions in sorted(self._conflicts.items())}
-
-    def retracted(self) -> frozenset[EventId]:
-        return frozenset(event_id for event_id in self._retractions if event_id in self._told)
 
     def covers(self, event: Event) -> bool:
         """Whether *event*, if it is new, can be taken without the events before `base`."""
@@ -159,6 +162,7 @@ class History(Generic[S]):
         if isinstance(event.fact, Retracted):
             return self._retract(event, event.fact)
         if event.event_id in self._retractions:
+            self.retracted = self.retracted.insert(event.event_id)
             return Arrival.NEW
         return Arrival.LATE if self._insert(event) else Arrival.NEW
 
@@ -172,6 +176,7 @@ class History(Generic[S]):
         if told in versions:
             return Arrival.DUPLICATE
         versions[told] = event
+        self.conflicts = self.conflicts.insert(known.event_id, len(versions))
         if told < counted:
             self.discard(known.event_id)
             self._take(event)
@@ -183,6 +188,7 @@ class History(Generic[S]):
         known = self._told.get(target)
         if known is None or isinstance(known.fact, Retracted):
             return Arrival.NEW
+        self.retracted = self.retracted.insert(target)
         self._remove(known)
         return Arrival.LATE
 
@@ -193,6 +199,7 @@ class History(Generic[S]):
         by.discard(event.event_id)
         if not by:
             del self._retractions[target]
+            self.retracted = self.retracted.discard(target)
             known = self._told.get(target)
             if known is not None and not isinstance(known.fact, Retracted):
                 self._insert(known)
@@ -241,7 +248,29 @@ class History(Generic[S]):
             return False
         at = bisect_left(self._keys, key)
         self._keys.insert(at, key)
-        return self._changed_at(at)
+        return self._slip(at, key, event) or self._changed_at(at)
+
+    def _slip(self, position: int, key: SortKey, event: Event) -> bool:
+        """Slip an event into what is folded past *position*, where that can be done without folding."""
+        if self.slip_in is None or self._folded is None or position >= self._position:
+            return False
+
+        def precedes(other: EventId) -> bool:
+            placed = self._key_of.get(other)
+            return placed is not None and key < placed
+
+        later: list[tuple[int, Folded[S]]] = []
+        for place, folded in chain([(self._position, self._folded)], reversed(self._checkpoints)):
+            if place <= position:
+                break
+            state = None if folded.held else self.slip_in(folded.state, event, precedes)
+            if state is None:
+                return False
+            later.append((place + 1, Folded(state)))
+        (self._position, self._folded), *checkpoints = later
+        if checkpoints:
+            self._checkpoints[-len(checkpoints) :] = reversed(checkpoints)
+        return True
 
     def _displace(self, event_id: EventId) -> None:
         key = self._key_of.pop(event_id, None)

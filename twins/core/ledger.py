@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from rpds import HashTrieMap
+
 from canonical.facts.base import Fact
 from canonical.facts.erp import PostingAnnulled, PostingConfirmed, PostingRejected
 from canonical.identity import PostingKey
@@ -45,6 +47,7 @@ TRANSITIONS: Mapping[Status, Mapping[str, Status]] = {
     Status.ANNULLED: {},
 }
 _LIVE = frozenset({Status.QUEUED, Status.CONFIRMED})
+_REFUSABLE = frozenset({Status.REJECTED, Status.REVERSING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,10 @@ class Record:
 class Ledger:
     """All versions of a twin's posting keys; each key's last version is its current one."""
 
-    records: dict[PostingKey, tuple[Record, ...]] = field(default_factory=dict)
+    records: HashTrieMap[PostingKey, tuple[Record, ...]] = field(default_factory=HashTrieMap)
+    """Shared with readers as it is: it never changes, it is replaced."""
+    refused: HashTrieMap[tuple[PostingKey, int], Record] = field(default_factory=HashTrieMap)
+    """What the ERP would not take, or would not take back, and nothing has settled since."""
 
     def current(self, key: PostingKey) -> Record | None:
         versions = self.records.get(key)
@@ -85,14 +91,16 @@ class Ledger:
 
     def put(self, record: Record) -> None:
         versions = self.records.get(record.key, ())
-        if versions and versions[-1].version == record.version:
-            versions = versions[:-1]
-        elif any(known.version == record.version for known in versions):
-            self.records[record.key] = tuple(
-                record if known.version == record.version else known for known in versions
-            )
-            return
-        self.records[record.key] = (*versions, record)
+        if any(known.version == record.version for known in versions):
+            versions = tuple(record if known.version == record.version else known for known in versions)
+        else:
+            versions = (*versions, record)
+        self.records = self.records.insert(record.key, versions)
+        place = (record.key, record.version)
+        if record.reason is not None and record.status in _REFUSABLE:
+            self.refused = self.refused.insert(place, record)
+        elif place in self.refused:
+            self.refused = self.refused.remove(place)
 
     def find(self, key: PostingKey, version: int) -> Record | None:
         return next((one for one in self.records.get(key, ()) if one.version == version), None)
@@ -101,24 +109,27 @@ class Ledger:
         return (record for versions in self.records.values() for record in versions)
 
 
-def plan(desired: Mapping[PostingKey, Posting], ledger: Ledger) -> tuple[list[Command], list[Record]]:
+def plan(
+    desired: Mapping[PostingKey, Posting | None], ledger: Ledger, *, whole: bool = True
+) -> tuple[list[Command], list[Record]]:
     """List the commands that make the ledger's net equal *desired*, and the records that change.
 
     Shape: at most one reversal and one post a key; reversals first, then posts, each group by key.
+    *whole* False: *desired* speaks of its own keys alone, None being not desired.
     Raises: nothing; a key unknown to the ledger is simply new.
     """
     reversals: list[Command] = []
     posts: list[Command] = []
     records: list[Record] = []
-    for key in sorted(desired.keys() | ledger.records.keys()):
+    for key in sorted(desired.keys() | set(ledger.records) if whole else desired):
         want, have = desired.get(key), ledger.current(key)
         if have is not None and have.status is Status.REJECTED:
             if want is None:
                 records.append(replace(have, status=TRANSITIONS[have.status]["not desired"]))
-            if want is None or want == have.posting:
+            if want is None or want is have.posting or want == have.posting:
                 continue
         elif have is not None and have.status in _LIVE:
-            if want == have.posting:
+            if want is have.posting or want == have.posting:
                 continue
             reversals.append(Command(Action.REVERSE, have.version, have.posting))
             records.append(replace(have, status=TRANSITIONS[have.status]["not desired"], reason=None))

@@ -14,6 +14,8 @@ from canonical.postings import Posting
 from twins.core.contributions import Value
 
 S = TypeVar("S")
+Precedes = Callable[[EventId], bool]
+"""Whether the event in question sorts before another."""
 I = TypeVar("I", bound="Inbox")  # noqa: E741
 V = TypeVar("V")
 
@@ -100,7 +102,16 @@ class Rules(Generic[S, I, V]):
     """Why the state is what it is, a sentence each."""
     labels: Callable[[TwinRef, V], dict[str, str | None]] = _no_labels
     """What lists filter by: ``customer_id``, ``sku``, ``location``."""
+    slip_in: Callable[[S, Event, Precedes], S | None] | None = None
+    """What folding again from a late event on would give, found from the state that has all but that event.
+
+    For twins of long histories. None where it would take more than the event and the state to tell.
+    """
     endless: bool = False
     """Its history never ends, so its fold is kept in storage from time to time."""
+    changed_contributions: Callable[[TwinRef, V], Mapping[TwinRef, Value | None]] | None = None
+    """For twins of many neighbours: at least what differs from the view before. None: compare all of it."""
+    changed_postings: Callable[[TwinRef, V, I], Mapping[PostingKey, Posting | None] | None] | None = None
+    """For twins of many documents: at least what differs since this was asked last, or None for all of it."""
     echo: Callable[[V], Value | None] | None = None
     """For master data: the one value that everyone who asks gets; it does not depend on who asks."""

@@ -40,11 +40,11 @@ from canonical.identity import EventId, PostingKey, TwinRef, item, order, stock,
 from canonical.money import ZERO, rounded
 from canonical.postings import AccrueFreight, GoodsLine, MatchCarrierBill, PostGoodsIssue, Posting
 from twins.core.contributions import (
+    INTEREST,
     Acceptance,
     Bill,
     Binding,
     CarrierWord,
-    Interest,
     Issue,
     ItemCard,
     Moved,
@@ -438,7 +438,7 @@ def contributions(ref: TwinRef, seen: ShipmentView) -> dict[TwinRef, Value]:
         return found
     found |= _issues(seen, dispatched)
     for sku in seen.unit_costs:
-        found[item(sku)] = Interest()
+        found[item(sku)] = INTEREST
     if dispatched.carrier is not None:
         for number in dispatched.tracking_numbers:
             found[tracking(dispatched.carrier, number)] = Binding()

@@ -7,12 +7,13 @@ Rules
 - Reservations are granted in order of their allocation. What exceeds the goods falls back on the last ones:
   the explicit backorder bucket. Nothing is oversold, and a negative on-hand is shown, never hidden.
 - An opening count posts nothing: the ERP has it already.
+- A document told by a second source has a second witness, and moves nothing again.
+- Any number of movements, counts and reservations: what one event changes costs the same among them.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
@@ -22,6 +23,7 @@ from rpds import HashTrieMap
 from sortedcontainers import SortedDict, SortedKeyList
 
 from canonical.envelope import Event
+from canonical.errors import InvariantViolated
 from canonical.facts.base import Fact
 from canonical.facts.stock import (
     InboundExpected,
@@ -38,7 +40,7 @@ from canonical.identity import EventId, Kind, PostingKey, TwinRef, item, sku_and
 from canonical.money import ZERO, rounded
 from canonical.postings import Posting, PostStockAdjustment, PostTransfer
 from twins.core.contributions import (
-    Interest,
+    INTEREST,
     InTransit,
     Issue,
     ItemCard,
@@ -49,7 +51,8 @@ from twins.core.contributions import (
     ShortLine,
     Value,
 )
-from twins.core.rules import Finding, Policy, Rules
+from twins.core.rules import Finding, Policy, Precedes, Rules
+from twins.core.trail import Trail, between
 
 TRANSITIONS: Mapping[StockStatus, Mapping[type[Fact], tuple[StockStatus, ...]]] = {
     status: {StockStatusChanged: tuple(other for other in StockStatus if other is not status)}
@@ -62,31 +65,48 @@ TRANSITIONS: Mapping[StockStatus, Mapping[type[Fact], tuple[StockStatus, ...]]] 
 
 
 class Count(NamedTuple):
-    """A count, and what the twin's own movements since the count before it add up to."""
+    """A count, what the count before it said, and what the twin's own movements in between add up to."""
 
     count_id: str
+    status: StockStatus
+    quantity: Decimal
+    opening: bool
     at: datetime
     boundary: datetime
     """Movements up to then are in it: never earlier than the one of the count before, whatever clocks say."""
-    quantity: Decimal
-    own_before: Decimal
-    opening: bool
-    event: EventId
+    before: str | None
+    """The count before it, and its boundary and quantity."""
+    since: datetime | None
+    base: Decimal
+    own: Decimal
+    witnesses: tuple[EventId, ...]
 
 
 class Adjustment(NamedTuple):
-    delta: Decimal
     status: StockStatus
+    quantity: Decimal
     at: datetime
-    event: EventId
+    witnesses: tuple[EventId, ...]
 
 
 class Leg(NamedTuple):
+    transfer_id: str
     leg: Literal["out", "in"]
     other: str
     quantity: Decimal
     at: datetime
-    event: EventId
+    witnesses: tuple[EventId, ...]
+
+
+class Movement(NamedTuple):
+    """A receipt or a change of status: it moves stock, and the ERP hears of it elsewhere, or not at all."""
+
+    status: StockStatus
+    quantity: Decimal
+    witnesses: tuple[EventId, ...]
+
+
+Document = Count | Adjustment | Leg | Movement
 
 
 class Inbound(NamedTuple):
@@ -96,20 +116,26 @@ class Inbound(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StockState:
-    counts: Mapping[StockStatus, tuple[Count, ...]] = field(default_factory=dict)
+    documents: HashTrieMap[str, Document] = field(default_factory=HashTrieMap)
+    """By kind and the id that sources give them: whoever tells of one again is a witness."""
+    last: Mapping[StockStatus, str] = field(default_factory=dict)
+    """Status → its last count."""
     since: Mapping[StockStatus, Decimal] = field(default_factory=dict)
     """Own movements after the last count, by status."""
-    adjustments: HashTrieMap[str, Adjustment] = field(default_factory=HashTrieMap)
-    legs: HashTrieMap[str, Leg] = field(default_factory=HashTrieMap)
     sent: Mapping[str, Decimal] = field(default_factory=dict)
     """Location → all that was ever transferred there."""
     arrived: Decimal = ZERO
     """All that ever came by transfer."""
-    receipts: HashTrieMap[str, Decimal] = field(default_factory=HashTrieMap)
-    changes: HashTrieMap[str, Decimal] = field(default_factory=HashTrieMap)
-    """Changes of status, by their document."""
     safety: Decimal = ZERO
     inbound: Mapping[str, Inbound] = field(default_factory=dict)
+    disagreements: tuple[tuple[str, EventId], ...] = ()
+    trail: Trail = field(default_factory=Trail, compare=False)
+
+    def last_count(self, status: StockStatus) -> Count | None:
+        name = self.last.get(status)
+        found = self.documents[name] if name is not None else None
+        assert found is None or isinstance(found, Count)
+        return found
 
 
 # --- evolve ----------------------------------------------------------------------------------------------
@@ -117,81 +143,148 @@ class StockState:
 
 def evolve(state: StockState, event: Event) -> StockState:
     """Every stock fact carries its own document id: a second telling of the same document adds nothing."""
+    name: str
+    document: Document
+    moves: _Deltas
     match event.fact:
-        case StockReceived() as fact:
-            if fact.receipt_id in state.receipts:
-                return state
-            moved = _move(state, fact.status, fact.quantity)
-            return replace(moved, receipts=state.receipts.insert(fact.receipt_id, fact.quantity))
-        case StockAdjusted() as fact:
-            if fact.adjustment_id in state.adjustments:
-                return state
-            adjustment = Adjustment(fact.delta, fact.status, event.time, event.event_id)
-            moved = _move(state, fact.status, fact.delta)
-            return replace(moved, adjustments=state.adjustments.insert(fact.adjustment_id, adjustment))
-        case StockCounted() as fact:
-            return _counted(state, event, fact)
-        case TransferredOut() as fact:
-            return _left(state, event, fact)
-        case TransferredIn() as fact:
-            return _came(state, event, fact)
-        case StockStatusChanged() as fact:
-            if fact.change_id in state.changes:
-                return state
-            state = replace(state, changes=state.changes.insert(fact.change_id, fact.quantity))
-            moved = _move(state, fact.from_status, -fact.quantity)
-            return _move(moved, fact.to_status, fact.quantity)
-        case SafetyStockSet() as fact:
-            return replace(state, safety=fact.quantity)
+        case SafetyStockSet(quantity=quantity):
+            return replace(state, safety=quantity)
         case InboundExpected() as fact:
-            return replace(
-                state, inbound={**state.inbound, fact.inbound_id: Inbound(fact.quantity, fact.due)}
-            )
+            expected = Inbound(fact.quantity, fact.due)
+            return replace(state, inbound={**state.inbound, fact.inbound_id: expected})
+        case StockCounted() as fact:
+            name, document, moves = f"count/{fact.status}/{fact.count_id}", _count(state, event, fact), ()
         case _:
-            return state
+            name, document, moves = _moving(event)
+    known = state.documents.get(name)
+    if known is not None:
+        return _witnessed(state, event, name, known, document)
+    return _filed(state, name, document, moves)
 
 
-def _move(state: StockState, status: StockStatus, delta: Decimal) -> StockState:
-    return replace(state, since={**state.since, status: state.since.get(status, ZERO) + delta})
+_Deltas = tuple[tuple[StockStatus, Decimal], ...]
 
 
-def _counted(state: StockState, event: Event, fact: StockCounted) -> StockState:
-    counts = state.counts.get(fact.status, ())
-    if any(known.count_id == fact.count_id for known in counts):
-        return state
-    own = state.since.get(fact.status, ZERO)
-    boundary = max(event.time, counts[-1].boundary) if counts else event.time
-    count = Count(fact.count_id, event.time, boundary, fact.quantity, own, fact.opening, event.event_id)
-    return replace(
-        state,
-        counts={**state.counts, fact.status: (*counts, count)},
-        since={**state.since, fact.status: ZERO},
+def _moving(event: Event) -> tuple[str, Document, _Deltas]:
+    """Name and content of a document that moves stock, and what it moves."""
+    told, fact = (event.event_id,), event.fact
+    match fact:
+        case StockAdjusted(status=status, delta=delta):
+            adjustment = Adjustment(status, delta, event.time, told)
+            return f"adjustment/{fact.adjustment_id}", adjustment, ((status, delta),)
+        case StockReceived(status=status, quantity=quantity):
+            return f"receipt/{fact.receipt_id}", Movement(status, quantity, told), ((status, quantity),)
+        case StockStatusChanged(from_status=origin, to_status=goal, quantity=quantity):
+            movement = Movement(goal, quantity, told)
+            return f"change/{fact.change_id}", movement, ((origin, -quantity), (goal, quantity))
+        case TransferredOut(transfer_id=transfer_id, quantity=quantity):
+            leg = Leg(transfer_id, "out", fact.to_location, quantity, event.time, told)
+            return f"leg/{transfer_id}/out", leg, ((StockStatus.SELLABLE, -quantity),)
+        case TransferredIn(transfer_id=transfer_id, quantity=quantity):
+            leg = Leg(transfer_id, "in", fact.from_location, quantity, event.time, told)
+            return f"leg/{transfer_id}/in", leg, ((StockStatus.SELLABLE, quantity),)
+        case _:
+            raise InvariantViolated(f"{event.type} is no fact about stock")
+
+
+def slip_in(state: StockState, event: Event, precedes: Precedes) -> StockState | None:
+    """A late movement: what is on hand since the last count changes, or what the next count had to find."""
+    if not isinstance(event.fact, _MOVING):
+        return None
+    name, document, moves = _moving(event)
+    if name in state.documents:
+        return None
+    after: list[tuple[StockStatus, Decimal]] = []
+    counts: dict[str, Count] = {}
+    for status, delta in moves:
+        counted, following = _first_count_after(state, status, precedes)
+        if following is None:
+            after.append((status, delta))
+        else:
+            counts[counted] = following._replace(own=following.own + delta)
+    slipped = _filed(state, name, document, tuple(after))
+    if not counts:
+        return slipped
+    trail = slipped.trail
+    for counted in counts:
+        trail = trail.then(counted)
+    return replace(slipped, documents=slipped.documents.update(counts), trail=trail)
+
+
+_MOVING = (StockAdjusted, StockReceived, StockStatusChanged, TransferredOut, TransferredIn)
+
+
+def _first_count_after(
+    state: StockState, status: StockStatus, precedes: Precedes
+) -> tuple[str, Count | None]:
+    """Going back from the last."""
+    found: tuple[str, Count | None] = ("", None)
+    name = state.last.get(status)
+    while name is not None:
+        count = state.documents[name]
+        assert isinstance(count, Count)
+        if not precedes(count.witnesses[0]):
+            break
+        found, name = (name, count), count.before
+    return found
+
+
+def _count(state: StockState, event: Event, fact: StockCounted) -> Count:
+    before, own = state.last_count(fact.status), state.since.get(fact.status, ZERO)
+    return Count(
+        fact.count_id,
+        fact.status,
+        fact.quantity,
+        fact.opening,
+        event.time,
+        event.time if before is None else max(event.time, before.boundary),
+        state.last.get(fact.status),
+        None if before is None else before.boundary,
+        ZERO if before is None else before.quantity,
+        own,
+        (event.event_id,),
     )
 
 
-def _left(state: StockState, event: Event, fact: TransferredOut) -> StockState:
-    leg_id = f"{fact.transfer_id}/out"
-    if leg_id in state.legs:
+def _witnessed(state: StockState, event: Event, name: str, known: Document, told: Document) -> StockState:
+    seen = known._replace(witnesses=(*known.witnesses, event.event_id))
+    state = replace(state, documents=state.documents.insert(name, seen))
+    if (known.quantity, type(known)) == (told.quantity, type(told)):
         return state
-    moved = _move(state, StockStatus.SELLABLE, -fact.quantity)
-    leg = Leg("out", fact.to_location, fact.quantity, event.time, event.event_id)
-    sent = {**state.sent, fact.to_location: state.sent.get(fact.to_location, ZERO) + fact.quantity}
-    return replace(moved, legs=state.legs.insert(leg_id, leg), sent=sent)
+    text = f"{name} is {known.quantity} by {known.witnesses[0]}, {told.quantity} by {event.event_id}"
+    return replace(state, disagreements=(*state.disagreements, (text, event.event_id)))
 
 
-def _came(state: StockState, event: Event, fact: TransferredIn) -> StockState:
-    leg_id = f"{fact.transfer_id}/in"
-    if leg_id in state.legs:
-        return state
-    moved = _move(state, StockStatus.SELLABLE, fact.quantity)
-    leg = Leg("in", fact.from_location, fact.quantity, event.time, event.event_id)
-    return replace(moved, legs=state.legs.insert(leg_id, leg), arrived=state.arrived + fact.quantity)
+def _filed(state: StockState, name: str, document: Document, moves: _Deltas) -> StockState:
+    last, since, sent, arrived = state.last, state.since, state.sent, state.arrived
+    for status, delta in moves:
+        since = {**since, status: since.get(status, ZERO) + delta}
+    match document:
+        case Count(status=status):
+            last, since = {**last, status: name}, {**since, status: ZERO}
+        case Leg(leg="out", other=goal, quantity=quantity):
+            sent = {**sent, goal: sent.get(goal, ZERO) + quantity}
+        case Leg(quantity=quantity):
+            arrived += quantity
+        case _:
+            pass
+    return StockState(
+        state.documents.insert(name, document),
+        last,
+        since,
+        sent,
+        arrived,
+        state.safety,
+        state.inbound,
+        state.disagreements,
+        state.trail.then(name),
+    )
 
 
 # --- inbox -----------------------------------------------------------------------------------------------
 
 
-class _Movement(NamedTuple):
+class _Row(NamedTuple):
     at: datetime
     source: TwinRef
     part: str
@@ -199,64 +292,193 @@ class _Movement(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Ledger:
-    """Contributed movements of one status, summed between counts; each change costs O(log n)."""
+class _Moves:
+    """Contributed movements of one status, summed between the boundaries of counts: O(log n) a change."""
 
-    movements: SortedKeyList = field(default_factory=lambda: SortedKeyList(key=lambda one: one[:3]))
-    boundaries: list[datetime] = field(default_factory=list)
-    """Moments of the counts; a movement at such a moment belongs before it."""
-    sums: list[Decimal] = field(default_factory=lambda: [ZERO])
+    rows: SortedKeyList = field(default_factory=lambda: SortedKeyList(key=lambda one: one[:3]))
+    boundaries: SortedDict = field(default_factory=SortedDict)
+    """Boundary → names of the counts at it. A movement at such a moment belongs before it."""
+    sums: HashTrieMap[datetime, Decimal] = field(default_factory=HashTrieMap)
+    """Boundary → what moved since the boundary before it."""
+    after: Decimal = ZERO
+    """What moved since the last boundary."""
 
-    def add(self, movement: _Movement) -> None:
-        self.movements.add(movement)
-        self.sums[bisect_left(self.boundaries, movement.at)] += movement.delta
+    def add(self, row: _Row) -> set[str]:
+        """Answers the counts that the movement is in."""
+        self.rows.add(row)
+        return self._sum(row.at, row.delta)
 
-    def remove(self, movement: _Movement) -> None:
-        self.movements.remove(movement)
-        self.sums[bisect_left(self.boundaries, movement.at)] -= movement.delta
+    def remove(self, row: _Row) -> set[str]:
+        self.rows.remove(row)
+        return self._sum(row.at, -row.delta)
 
-    def between(self, boundaries: list[datetime]) -> list[Decimal]:
-        """Sums of the movements up to each boundary from the one before, and after the last."""
-        if boundaries != self.boundaries:
-            if boundaries[:-1] == self.boundaries:
-                self._append(boundaries[-1])
-            else:
-                self._rebuild(boundaries)
-        return self.sums
+    def _sum(self, at: datetime, delta: Decimal) -> set[str]:
+        index = self.boundaries.bisect_left(at)
+        if index == len(self.boundaries):
+            self.after += delta
+            return set()
+        boundary, counts = self.boundaries.peekitem(index)
+        self.sums = self.sums.insert(boundary, self.sums[boundary] + delta)
+        return set(counts)
 
-    def _append(self, boundary: datetime) -> None:
-        after = ZERO
-        for movement in reversed(self.movements):
-            if movement.at <= boundary:
+    def mark(self, boundary: datetime, count: str) -> None:
+        """Sum up to a count's boundary."""
+        if boundary in self.boundaries:
+            self.boundaries[boundary].add(count)
+            return
+        index = self.boundaries.bisect_left(boundary)
+        if index == len(self.boundaries):
+            later = ZERO
+            for row in reversed(self.rows):
+                if row.at <= boundary:
+                    break
+                later += row.delta
+            within, self.after = self.after - later, later
+        else:
+            start = self.boundaries.peekitem(index - 1)[0] if index else None
+            within = self._moved(start, boundary)
+            following = self.boundaries.peekitem(index)[0]
+            self.sums = self.sums.insert(following, self.sums[following] - within)
+        self.sums = self.sums.insert(boundary, within)
+        self.boundaries[boundary] = {count}
+
+    def unmark(self, boundary: datetime, count: str) -> None:
+        counts = self.boundaries[boundary]
+        counts.discard(count)
+        if counts:
+            return
+        index = self.boundaries.index(boundary)
+        within = self.sums[boundary]
+        self.sums = self.sums.remove(boundary)
+        del self.boundaries[boundary]
+        if index == len(self.boundaries):
+            self.after += within
+        else:
+            following = self.boundaries.peekitem(index)[0]
+            self.sums = self.sums.insert(following, self.sums[following] + within)
+
+    def _moved(self, start: datetime | None, end: datetime) -> Decimal:
+        total = ZERO
+        for row in self.rows.irange_key((start,) if start is not None else None):
+            if row.at > end:
                 break
-            after += movement.delta
-        self.sums[-1] -= after
-        self.sums.append(after)
-        self.boundaries.append(boundary)
+            if start is None or row.at > start:
+                total += row.delta
+        return total
 
-    def _rebuild(self, boundaries: list[datetime]) -> None:
-        self.boundaries = list(boundaries)
-        self.sums = [ZERO] * (len(boundaries) + 1)
-        for movement in self.movements:
-            self.sums[bisect_left(self.boundaries, movement.at)] += movement.delta
+
+class _Place(NamedTuple):
+    """Where a reservation stands in the order in which they are granted."""
+
+    at: datetime
+    source: TwinRef
+    line_id: str
+
+
+@dataclass(slots=True)
+class _Reservations:
+    """Open reservations in the order of their allocation, and the first that the goods do not cover.
+
+    The goods go to those who were first. A change moves the cut by as much as it takes.
+    """
+
+    lines: SortedDict = field(default_factory=SortedDict)
+    """_Place → quantity."""
+    of: dict[TwinRef, tuple[_Place, ...]] = field(default_factory=dict)
+    total: Decimal = ZERO
+    cut: _Place | None = None
+    """The first that is not covered as a whole; None: all are."""
+    before_cut: Decimal = ZERO
+    goods: Decimal = ZERO
+    short: HashTrieMap[TwinRef, tuple[ShortLine, ...]] = field(default_factory=HashTrieMap)
+    changed: set[TwinRef] = field(default_factory=set)
+    """Whose shortage may have changed."""
+
+    def replace(self, source: TwinRef, lines: tuple[ReservedLine, ...]) -> None:
+        for place in self.of.pop(source, ()):
+            self._remove(place)
+        places = tuple(_Place(line.at, source, line.line_id) for line in lines)
+        for place, line in zip(places, lines, strict=True):
+            self._add(place, line.quantity)
+        if places:
+            self.of[source] = places
+        self.changed.add(source)
+
+    def _add(self, place: _Place, quantity: Decimal) -> None:
+        self.lines[place] = quantity
+        self.total += quantity
+        if self.cut is None or place < self.cut:
+            self.before_cut += quantity
+
+    def _remove(self, place: _Place) -> None:
+        if place == self.cut:
+            index = self.lines.index(place) + 1
+            self.cut = self.lines.peekitem(index)[0] if index < len(self.lines) else None
+        elif self.cut is None or place < self.cut:
+            self.before_cut -= self.lines[place]
+        self.total -= self.lines.pop(place)
+
+    def grant(self, goods: Decimal) -> set[TwinRef]:
+        """Cover what *goods* cover. Answers those whose shortage has changed."""
+        was, self.goods = self.cut, goods
+        self._move_cut()
+        changed, self.changed = self.changed, set()
+        changed |= {cut.source for cut in (was, self.cut) if cut is not None}
+        for source in changed:
+            lines = tuple(sorted(self._lacking(source)))
+            if lines:
+                self.short = self.short.insert(source, lines)
+            elif source in self.short:
+                self.short = self.short.remove(source)
+        return changed
+
+    def _move_cut(self) -> None:
+        index = len(self.lines) if self.cut is None else self.lines.index(self.cut)
+        while index and self.before_cut > self.goods:
+            index -= 1
+            place, quantity = self.lines.peekitem(index)
+            self.before_cut -= quantity
+            self.changed.add(place.source)
+        while index < len(self.lines):
+            place, quantity = self.lines.peekitem(index)
+            if self.before_cut + quantity > self.goods:
+                break
+            self.before_cut += quantity
+            self.changed.add(place.source)
+            index += 1
+        self.cut = self.lines.peekitem(index)[0] if index < len(self.lines) else None
+
+    def _lacking(self, source: TwinRef) -> Iterator[ShortLine]:
+        if self.cut is None:
+            return
+        for place in self.of.get(source, ()):
+            quantity = self.lines[place]
+            if place == self.cut:
+                quantity -= self.goods - self.before_cut
+            if place >= self.cut and quantity:
+                yield ShortLine(place.line_id, quantity)
 
 
 @dataclass(slots=True)
 class StockInbox:
-    """Reservations and movements of any number of neighbours, kept as sums and sorted rows."""
+    """Words of any number of neighbours, kept so that the change of one costs the same among many."""
 
-    ledgers: dict[str, _Ledger] = field(default_factory=dict)
-    reserved: SortedDict = field(default_factory=SortedDict)
-    """(allocated at, order, line) → quantity: the order in which they are granted."""
-    reserved_total: Decimal = ZERO
+    moves: dict[str, _Moves] = field(default_factory=dict)
+    reservations: _Reservations = field(default_factory=_Reservations)
     sent_here: Decimal = ZERO
     card: ItemCard | None = None
+    destinations: set[str] = field(default_factory=set)
+    """Wherever goods were ever said to have been sent."""
+    touched: set[str] | None = None
+    """Documents whose postings may have changed; None: any of them."""
+    _counts: dict[str, tuple[str, datetime]] = field(default_factory=dict)
+    """Count → its status and boundary, as they are marked."""
+    _followed: StockState = field(default_factory=StockState)
 
     def absorb(self, source: TwinRef, old: Value | None, new: Value | None) -> None:
         for value, sign in ((old, -1), (new, 1)):
             match value:
-                case Reservations(lines=lines, restocks=restocks):
-                    self._reserve(source, lines, sign)
+                case Reservations(restocks=restocks):
                     self._move(source, restocks, sign)
                 case Issue(moves=moves):
                     self._move(source, moves, sign)
@@ -264,102 +486,109 @@ class StockInbox:
                     self.sent_here += sign * sent
                 case ItemCard():
                     self.card = value if sign > 0 else None
+                    self.touched = None
                 case _:
                     pass
-
-    def _reserve(self, source: TwinRef, lines: tuple[ReservedLine, ...], sign: int) -> None:
-        for line in lines:
-            key = (line.at, source, line.line_id)
-            if sign > 0:
-                self.reserved[key] = line.quantity
-            else:
-                del self.reserved[key]
-            self.reserved_total += sign * line.quantity
+        if isinstance(old, Reservations) or isinstance(new, Reservations):
+            self.reservations.replace(source, new.lines if isinstance(new, Reservations) else ())
 
     def _move(self, source: TwinRef, moves: tuple[Moved, ...], sign: int) -> None:
         for move in moves:
-            ledger = self.ledgers.setdefault(move.status, _Ledger())
-            movement = _Movement(move.at, source, move.part, move.delta)
-            if sign > 0:
-                ledger.add(movement)
-            else:
-                ledger.remove(movement)
+            of_status = self.moves.setdefault(move.status, _Moves())
+            row = _Row(move.at, source, move.part, move.delta)
+            self._touch(of_status.add(row) if sign > 0 else of_status.remove(row))
+
+    def _touch(self, names: set[str]) -> None:
+        if self.touched is not None:
+            self.touched |= names
+
+    def follow(self, state: StockState) -> None:
+        """Sum movements between the counts of *state*."""
+        names, before = between(self._followed.trail, state.trail), self._followed.documents
+        self._followed = state
+        if names is None:
+            names, self.touched = self._counts.keys() | set(state.documents), None
+        else:
+            names = {name for name in names if before.get(name) != state.documents.get(name)}
+            self._touch(names)
+        marked = sorted(name for name in names if name.startswith("count/"))
+        for name in marked:
+            if name in self._counts:
+                status, boundary = self._counts.pop(name)
+                self.moves[status].unmark(boundary, name)
+        found = [(name, state.documents.get(name)) for name in marked]
+        counts = [(name, count) for name, count in found if isinstance(count, Count)]
+        for name, count in sorted(counts, key=lambda one: one[1].boundary):
+            self._counts[name] = (count.status, count.boundary)
+            self.moves.setdefault(count.status, _Moves()).mark(count.boundary, name)
 
 
 # --- view ------------------------------------------------------------------------------------------------
-
-
-class Variance(NamedTuple):
-    counted: Count
-    status: StockStatus
-    expected: Decimal
 
 
 @dataclass(slots=True)
 class StockView:
     state: StockState
     on_hand: dict[StockStatus, Decimal]
-    variances: tuple[Variance, ...]
+    moved: dict[str, HashTrieMap[datetime, Decimal]]
+    """Status → boundary of a count → what others moved since the one before."""
     reserved: Decimal
-    shortages: dict[TwinRef, tuple[ShortLine, ...]]
+    short: HashTrieMap[TwinRef, tuple[ShortLine, ...]]
     in_transit: Decimal
     card: ItemCard | None
     policy: Policy
+    changed: set[TwinRef]
+    """Whose shortage, or goods in transit, may differ from the view before."""
 
     @property
     def sellable(self) -> Decimal:
         return self.on_hand.get(StockStatus.SELLABLE, ZERO)
+
+    @property
+    def lacking(self) -> Decimal:
+        """What is reserved beyond the goods."""
+        return max(ZERO, self.reserved - max(ZERO, self.sellable))
 
     def available(self, by: datetime | None = None) -> Decimal:
         """What may still be promised, counting inbound due by then."""
         due = sum((one.quantity for one in self.state.inbound.values() if by and one.due <= by), ZERO)
         return self.sellable - self.reserved - self.state.safety + due
 
+    def variance(self, count: Count) -> Decimal:
+        """What was counted less what had to be there."""
+        moved = ZERO
+        if count.since is None or count.since < count.boundary:
+            moved = self.moved[count.status][count.boundary]
+        return count.quantity - (count.base + count.own + moved)
+
 
 def view(ref: TwinRef, state: StockState, inbox: StockInbox, policy: Policy) -> StockView:
+    inbox.follow(state)
     on_hand: dict[StockStatus, Decimal] = {}
-    variances: list[Variance] = []
     for status in StockStatus:
-        counts = state.counts.get(status, ())
-        ledger = inbox.ledgers.get(status)
-        sums = ledger.between([count.boundary for count in counts]) if ledger else [ZERO] * (len(counts) + 1)
-        base = ZERO
-        for count, moved in zip(counts, sums, strict=False):
-            variances.append(Variance(count, status, base + count.own_before + moved))
-            base = count.quantity
-        on_hand[status] = base + state.since.get(status, ZERO) + sums[-1]
-    shortages = _shortages(inbox, on_hand[StockStatus.SELLABLE])
+        count, others = state.last_count(status), inbox.moves.get(status)
+        base = count.quantity if count is not None else ZERO
+        on_hand[status] = base + state.since.get(status, ZERO) + (others.after if others else ZERO)
+    changed = inbox.reservations.grant(max(ZERO, on_hand[StockStatus.SELLABLE]))
+    inbox.destinations |= state.sent.keys()
+    changed |= {stock(sku_and_location(ref)[0], location) for location in inbox.destinations}
     return StockView(
         state,
         on_hand,
-        tuple(variances),
-        inbox.reserved_total,
-        shortages,
+        {status: moves.sums for status, moves in inbox.moves.items()},
+        inbox.reservations.total,
+        inbox.reservations.short,
         inbox.sent_here - state.arrived,
         inbox.card,
         policy,
+        changed,
     )
-
-
-def _shortages(inbox: StockInbox, sellable: Decimal) -> dict[TwinRef, tuple[ShortLine, ...]]:
-    """Who goes without: the last to be allocated, as far as the goods fall short."""
-    missing = inbox.reserved_total - max(ZERO, sellable)
-    short: dict[TwinRef, tuple[ShortLine, ...]] = {}
-    if missing <= 0:
-        return short
-    for (_, source, line_id), quantity in reversed(inbox.reserved.items()):
-        lacks = min(missing, quantity)
-        short[source] = (ShortLine(line_id, lacks), *short.get(source, ()))
-        missing -= lacks
-        if missing <= 0:
-            break
-    return {source: tuple(sorted(lines)) for source, lines in short.items()}
 
 
 def status(seen: StockView) -> str:
     if seen.sellable < 0:
         return "negative"
-    if seen.shortages:
+    if seen.lacking:
         return "oversold"
     return "out-of-stock" if seen.available() <= 0 else "in-stock"
 
@@ -368,10 +597,20 @@ def status(seen: StockView) -> str:
 
 
 def contributions(ref: TwinRef, seen: StockView) -> dict[TwinRef, Value]:
+    return _said_to(ref, seen, seen.short)
+
+
+def changed_contributions(ref: TwinRef, seen: StockView) -> dict[TwinRef, Value | None]:
+    """All but the shortages that are as they were; None for what is said no more."""
+    return {**dict.fromkeys(sorted(seen.changed)), **_said_to(ref, seen, seen.changed)}
+
+
+def _said_to(ref: TwinRef, seen: StockView, orders: Iterable[TwinRef]) -> dict[TwinRef, Value]:
     sku, _ = sku_and_location(ref)
-    found: dict[TwinRef, Value] = {item(sku): Interest()}
-    for source, lines in seen.shortages.items():
-        if source.kind is Kind.ORDER:
+    found: dict[TwinRef, Value] = {item(sku): INTEREST}
+    for source in sorted(orders):
+        lines = seen.short.get(source)
+        if lines is not None and source.kind is Kind.ORDER:
             found[source] = Shortage(lines)
     for location, sent in seen.state.sent.items():
         found[stock(sku, location)] = InTransit(sent)
@@ -383,64 +622,83 @@ def contributions(ref: TwinRef, seen: StockView) -> dict[TwinRef, Value]:
 
 def postings(ref: TwinRef, seen: StockView) -> dict[PostingKey, Posting]:
     """Variances, adjustments and transfer legs, once the item is known; receipts are the ERP's purchases."""
-    if seen.card is None and seen.policy.require_master_data:
-        return {}
-    found: list[Posting] = [
-        _adjustment(
-            ref,
-            seen,
-            variance.counted.count_id,
-            Adjustment(
-                variance.counted.quantity - variance.expected,
-                variance.status,
-                variance.counted.at,
-                variance.counted.event,
-            ),
-        )
-        for variance in seen.variances
-        if not variance.counted.opening and variance.counted.quantity != variance.expected
-    ]
-    found += [
-        _adjustment(ref, seen, key, adjustment)
-        for key, adjustment in seen.state.adjustments.items()
-        if adjustment.delta
-    ]
-    found += [_transfer(ref, seen, key, leg) for key, leg in seen.state.legs.items()]
-    return {posting.key: posting for posting in found}
+    found = (posting(ref, seen, name) for name in seen.state.documents)
+    return {one.key: one for one in found if one is not None}
+
+
+def changed_postings(
+    ref: TwinRef, seen: StockView, inbox: StockInbox
+) -> Mapping[PostingKey, Posting | None] | None:
+    """Those that may differ since this was asked last; None: any may."""
+    names, inbox.touched = inbox.touched, set()
+    if names is None:
+        return None
+    keys = ((name, _key(ref, name)) for name in names)
+    return {key: posting(ref, seen, name) for name, key in keys if key is not None}
+
+
+def _key(ref: TwinRef, name: str) -> PostingKey | None:
+    kind, _, document_id = name.partition("/")
+    match kind:
+        case "adjustment":
+            return PostingKey(f"stock-adjustment/{document_id}/{ref.key}")
+        case "count":
+            status, _, count_id = document_id.partition("/")
+            return PostingKey(f"stock-count/{count_id}/{status}/{ref.key}")
+        case "leg":
+            transfer_id, _, leg = document_id.rpartition("/")
+            return PostingKey(f"transfer/{transfer_id}/{ref.key}/{leg}")
+        case _:
+            return None
+
+
+def posting(ref: TwinRef, seen: StockView, name: str) -> Posting | None:
+    """What the ERP should hold of one document."""
+    key, document = _key(ref, name), seen.state.documents.get(name)
+    if key is None or (seen.card is None and seen.policy.require_master_data):
+        return None
+    match document:
+        case Adjustment(quantity=quantity) if quantity:
+            return _adjustment(ref, seen, key, document, quantity)
+        case Count(opening=False) if off := seen.variance(document):
+            return _adjustment(ref, seen, key, document, off)
+        case Leg():
+            return _transfer(ref, seen, key, document)
+        case _:
+            return None
 
 
 def _adjustment(
-    ref: TwinRef, seen: StockView, document_id: str, adjustment: Adjustment
+    ref: TwinRef, seen: StockView, key: PostingKey, document: Adjustment | Count, delta: Decimal
 ) -> PostStockAdjustment:
     sku, location = sku_and_location(ref)
     currency = _currency(seen)
     return PostStockAdjustment(
-        key=PostingKey(f"stock-adjustment/{document_id}/{ref.key}"),
-        event_date=adjustment.at.date(),
+        key=key,
+        event_date=document.at.date(),
         company="main",
         currency=currency,
-        justified_by=(adjustment.event,),
+        justified_by=document.witnesses,
         sku=sku,
         location=location,
-        status=adjustment.status.value,
-        delta=adjustment.delta,
-        cost=_cost(seen, adjustment.delta, adjustment.at, currency),
+        status=document.status.value,
+        delta=delta,
+        cost=_cost(seen, delta, document.at, currency),
     )
 
 
-def _transfer(ref: TwinRef, seen: StockView, leg_id: str, leg: Leg) -> PostTransfer:
+def _transfer(ref: TwinRef, seen: StockView, key: PostingKey, leg: Leg) -> PostTransfer:
     sku, location = sku_and_location(ref)
     currency = _currency(seen)
-    transfer_id = leg_id.rpartition("/")[0]
-    out = PostingKey(f"transfer/{transfer_id}/{stock(sku, leg.other).key}/out")
+    out = PostingKey(f"transfer/{leg.transfer_id}/{stock(sku, leg.other).key}/out")
     return PostTransfer(
-        key=PostingKey(f"transfer/{transfer_id}/{ref.key}/{leg.leg}"),
+        key=key,
         event_date=leg.at.date(),
         company="main",
         currency=currency,
-        justified_by=(leg.event,),
+        justified_by=leg.witnesses,
         requires=(out,) if leg.leg == "in" else (),
-        transfer_id=transfer_id,
+        transfer_id=leg.transfer_id,
         leg=leg.leg,
         sku=sku,
         location=location,
@@ -467,12 +725,13 @@ def findings(ref: TwinRef, seen: StockView) -> tuple[Finding, ...]:
     for state, quantity in seen.on_hand.items():
         if quantity < 0:
             found.append(Finding("negative-on-hand", f"{quantity} {state}: more left than ever came"))
-    if seen.shortages:
-        short = sum((line.quantity for lines in seen.shortages.values() for line in lines), ZERO)
-        text = f"{short} reserved beyond what is there, by {len(seen.shortages)} orders"
+    if seen.lacking:
+        text = f"{seen.lacking} reserved beyond what is there, by {len(seen.short)} orders"
         found.append(Finding("oversold", text))
     if seen.in_transit < 0:
         found.append(Finding("transfer-unannounced", f"{-seen.in_transit} arrived that nobody sent"))
+    for text, event in seen.state.disagreements:
+        found.append(Finding("sources-disagree", text, (event,)))
     return tuple(found)
 
 
@@ -491,32 +750,36 @@ def document(ref: TwinRef, seen: StockView) -> dict[str, Any]:
             for key, one in sorted(seen.state.inbound.items())
             if one.quantity
         },
-        "counted_at": {status.value: counts[-1].at for status, counts in seen.state.counts.items()},
-        "short_orders": sorted(str(source) for source in seen.shortages),
+        "counted_at": {
+            status.value: count.at for status in StockStatus if (count := seen.state.last_count(status))
+        },
+        "short_orders": sorted(str(source) for source in seen.short),
     }
+
+
+COUNTS_EXPLAINED = 10
+"""The last counts; a shelf may have thousands behind it."""
 
 
 def explain(ref: TwinRef, seen: StockView) -> tuple[str, ...]:
     said: list[str] = []
     for state in StockStatus:
-        counts = seen.state.counts.get(state, ())
-        if counts:
-            last = counts[-1]
-            moved = seen.on_hand[state] - last.quantity
+        last = seen.state.last_count(state)
+        if last is not None:
+            moved, told = seen.on_hand[state] - last.quantity, ", ".join(last.witnesses)
             said.append(
-                f"{state}: {last.quantity} counted {last.at:%Y-%m-%d %H:%M} ({last.event}), {moved:+} since."
+                f"{state}: {last.quantity} counted {last.at:%Y-%m-%d %H:%M} ({told}), {moved:+} since."
             )
         elif seen.on_hand[state]:
             said.append(f"{state}: {seen.on_hand[state]} by movements alone; never counted.")
     said.append(
         f"{seen.reserved} reserved, {seen.state.safety} kept as safety: {seen.available()} available."
     )
-    for variance in seen.variances:
-        off = variance.counted.quantity - variance.expected
-        if off and not variance.counted.opening:
-            said.append(
-                f"Count {variance.counted.count_id} found {off:+} against {variance.expected} expected."
-            )
+    counts = [one for one in seen.state.documents.values() if isinstance(one, Count) and not one.opening]
+    for count in sorted(counts, key=lambda one: (one.boundary, one.count_id))[-COUNTS_EXPLAINED:]:
+        if off := seen.variance(count):
+            expected = count.quantity - off
+            said.append(f"Count {count.count_id} found {off:+} against {expected} {count.status} expected.")
     return tuple(said)
 
 
@@ -531,6 +794,9 @@ RULES: Rules[StockState, StockInbox, StockView] = Rules(
     findings=findings,
     document=document,
     explain=explain,
+    slip_in=slip_in,
     endless=True,
+    changed_contributions=changed_contributions,
+    changed_postings=changed_postings,
     labels=lambda ref, seen: dict(zip(("sku", "location"), sku_and_location(ref), strict=True)),
 )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
+
+from rpds import HashTrieMap, HashTrieSet
 
 from canonical.envelope import Event, parse_structured
 from canonical.errors import InvariantViolated
@@ -15,7 +17,7 @@ from canonical.postings import Command, Posting
 from twins.core.contributions import Contribution, CustomerCard, Forwarded, ItemCard, Value
 from twins.core.history import Arrival, Checkpoint, Folded, Held, History
 from twins.core.kinds import RULES
-from twins.core.ledger import Ledger, Record, Status, answered, plan
+from twins.core.ledger import Ledger, Record, answered, plan
 from twins.core.rules import Finding, Inbox, Policy, Rules
 
 CHECKPOINT_GROWTH = Decimal("1.25")
@@ -48,9 +50,10 @@ class Snapshot:
     view: Any
     held: tuple[Held, ...]
     findings: tuple[Finding, ...]
-    records: dict[PostingKey, tuple[Record, ...]]
-    conflicts: dict[EventId, int]
-    retracted: frozenset[EventId]
+    records: HashTrieMap[PostingKey, tuple[Record, ...]]
+    conflicts: HashTrieMap[EventId, int]
+    """Ids told with different content, and in how many versions."""
+    retracted: HashTrieSet[EventId]
     exists: bool
     """Somebody speaks of it. Not so a twin that was only mentioned by what has been taken back since."""
 
@@ -77,14 +80,14 @@ class Snapshot:
             "twin": str(self.ref),
             "status": self.status,
             "because": list(RULES[self.ref.kind].explain(self.ref, self.view)),
-            "postings": [_told(record) for versions in self.records.values() for record in versions],
+            "postings": [_told(record) for record in self._by_key()],
             "findings": [one.text for one in self.findings],
             "held": [
                 f"{one.event.type} ({one.event.event_id}) waits for {one.waits_for}" for one in self.held
             ],
             "conflicts": [
                 f"{event_id} was told in {count} versions; the one with the smallest digest counts"
-                for event_id, count in self.conflicts.items()
+                for event_id, count in sorted(self.conflicts.items())
             ],
             "retracted": sorted(self.retracted),
         }
@@ -104,10 +107,12 @@ class Snapshot:
                     "reason": record.reason,
                     "content": record.posting,
                 }
-                for versions in self.records.values()
-                for record in versions
+                for record in self._by_key()
             ],
         }
+
+    def _by_key(self) -> Iterator[Record]:
+        return (record for key in sorted(self.records) for record in self.records[key])
 
     def labels(self) -> dict[str, str | None]:
         return RULES[self.ref.kind].labels(self.ref, self.view)
@@ -145,6 +150,8 @@ class Twin:
     _kept: Checkpoint[Any] | None = None
     """The checkpoint in storage."""
     _kept_is_stale: bool = False
+    _spoke: bool = False
+    """Its neighbours have been told all that there was to say."""
     _askers: set[TwinRef] = field(default_factory=set)
     """Neighbours that spoke since the last settlement, where the rules echo."""
     _echoed: Value | None = None
@@ -157,7 +164,7 @@ class Twin:
     @classmethod
     def new(cls, ref: TwinRef, policy: Policy) -> Twin:
         rules = RULES[ref.kind]
-        return cls(ref, policy, rules, History(rules.initial, rules.evolve), rules.inbox())
+        return cls(ref, policy, rules, History(rules.initial, rules.evolve, rules.slip_in), rules.inbox())
 
     @classmethod
     def restore(cls, ref: TwinRef, policy: Policy, stored: Stored) -> Twin:
@@ -221,16 +228,25 @@ class Twin:
 
     def settle_postings(self) -> tuple[list[Command], list[Record]]:
         """Plan what the ERP must be told; for a twin at rest only, since neighbours may still change it."""
-        desired = self.rules.postings(self.ref, self._seen)
+        desired = self._changed_postings()
+        whole = desired is None
+        if desired is None:
+            desired = self.rules.postings(self.ref, self._seen)
         for key, posting in desired.items():
-            if key != posting.key:
+            if posting is not None and key != posting.key:
                 raise InvariantViolated(f"{self.ref}: posting {posting.key} filed under {key}")
-        commands, records = plan(desired, self.ledger)
+        commands, records = plan(desired, self.ledger, whole=whole)
         for record in records:
             self.ledger.put(record)
         records = self._records + records
         self._records = []
         return commands, records
+
+    def _changed_postings(self) -> Mapping[PostingKey, Posting | None] | None:
+        """None: all must be looked at, as for the first plan since the twin came into memory."""
+        if self.rules.changed_postings is None:
+            return None
+        return self.rules.changed_postings(self.ref, self._seen, self.inbox)
 
     def settle_checkpoint(self) -> tuple[bool, Checkpoint[Any] | None]:
         """Whether storage needs another checkpoint, and which; None: none at all.
@@ -249,7 +265,7 @@ class Twin:
     def snapshot(self) -> Snapshot:
         if self._folded is None:  # new, and nobody has told it anything: it has told nobody anything either
             self._settle_contributions()
-            self.contributed = {}
+            self.contributed, self._spoke = {}, False
         if self._snapshot is None:
             assert self._folded is not None
             self._snapshot = Snapshot(
@@ -263,9 +279,9 @@ class Twin:
                     *self._ledger_findings(),
                     *self._held_findings(self._folded),
                 ),
-                dict(self.ledger.records),
-                self.history.conflicts(),
-                self.history.retracted(),
+                self.ledger.records,
+                self.history.conflicts,
+                self.history.retracted,
                 self._exists(),
             )
         return self._snapshot
@@ -311,15 +327,26 @@ class Twin:
         seen = self._seen = self.rules.view(self.ref, self._folded.state, self.inbox, self.policy)
         if self.rules.echo is not None:
             return self._echo(self.rules.echo(seen))
-        wanted = self.rules.contributions(self.ref, seen) if self._exists() else {}
+        wanted = self._wanted(seen)
         changed = [
             self._contribution(target, value)
             for target, value in wanted.items()
-            if self.contributed.get(target) != value
+            if (said := self.contributed.get(target)) is not value and said != value
         ]
-        changed += [self._contribution(target, None) for target in self.contributed if target not in wanted]
-        self.contributed = dict(wanted)
+        for one in changed:
+            if one.value is None:
+                del self.contributed[one.target]
+            else:
+                self.contributed[one.target] = one.value
         return changed
+
+    def _wanted(self, seen: Any) -> Mapping[TwinRef, Value | None]:
+        """At least what must be said anew; None to those who are to hear nothing any more."""
+        if self._spoke and self.rules.changed_contributions is not None and self._exists():
+            return self.rules.changed_contributions(self.ref, seen)
+        self._spoke = self._exists()
+        wanted = self.rules.contributions(self.ref, seen) if self._spoke else {}
+        return {**dict.fromkeys(target for target in self.contributed if target not in wanted), **wanted}
 
     def _echo(self, value: Value | None) -> list[Contribution]:
         """Answer those who asked; tell everyone only when the answer has changed."""
@@ -342,9 +369,7 @@ class Twin:
     def _ledger_findings(self) -> list[Finding]:
         return [
             Finding("posting-rejected", f"{record.key}: {record.reason}", record.posting.justified_by)
-            for versions in self.ledger.records.values()
-            for record in versions
-            if record.reason is not None and record.status in (Status.REJECTED, Status.REVERSING)
+            for _, record in sorted(self.ledger.refused.items(), key=lambda one: one[0])
         ]
 
     def _held_findings(self, folded: Folded[Any]) -> list[Finding]:
