@@ -30,6 +30,7 @@ def _service(installation: Installation) -> Service:
         publishes_later=settings.amqp_url is not None,
         reads=CoalescedReads(directory),
         store=store,
+        gaps=store,
         translators=TRANSLATORS,
         signatures=SIGNATURES,
         refusals=REFUSALS,

@@ -40,6 +40,7 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry("host", "fold_s", "twinsync_fold_seconds", "counter", "Time spent folding batches"),
     Entry("host", "commit_s", "twinsync_commit_seconds", "counter", "Time spent committing batches"),
     Entry("host", "resident_twins", "twinsync_twins_resident", "gauge", "Twins in memory"),
+    Entry("host", "missing_numbers", "twinsync_numbers_missing", "gauge", "Numbers that sources left out"),
     Entry("gateway", "told", "twinsync_erp_commands_told", "counter", "Commands told to the ERP"),
     Entry("gateway", "confirmed", "twinsync_erp_confirmed", "counter", "Commands that the ERP confirmed"),
     Entry("gateway", "rejected", "twinsync_erp_rejected", "counter", "Commands that the ERP refused"),

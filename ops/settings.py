@@ -45,6 +45,11 @@ class Settings(BaseSettings):
     company_erps: dict[str, str] = Field(default_factory=dict)
     """Company → ERP instance; those not named go to ``main``."""
 
+    backfill_urls: dict[str, str] = Field(default_factory=dict)
+    """Prefix of a source, such as ``/wms/`` → where to post which of its numbers are missing."""
+    backfill_patience_s: float = 60.0
+    """How long a missing number may be on its way before its source is asked for it."""
+
     over_ship_tolerance: Decimal = Decimal("0.05")
     carrier_bill_tolerance: Decimal = Decimal("0.10")
     require_master_data: bool = True

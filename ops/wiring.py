@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from adapters.embedded.delivery import EmbeddedPublisher
+from adapters.http.backfill import HttpBackfill
 from adapters.simulated_erp.connector import SimulatedErpConnector
 from adapters.sql.store import SqlStore
 from canonical.translation import Connection
 from ops.logs import set_up_logs
 from ops.settings import Settings
 from twins.core.rules import Policy
-from twins.ports import Consumer, DeadLetters, ErpConnector, Intake, Publisher
+from twins.ports import Backfill, Consumer, DeadLetters, ErpConnector, Intake, Publisher
 from twins.runtime.host import Residency
 from twins.runtime.placement import Placement
 
@@ -72,6 +73,21 @@ class Installation:
         from adapters.amqp.publisher import AmqpPublisher
 
         return AmqpPublisher(settings.amqp_url, prefix=settings.amqp_prefix)
+
+    def backfill(self) -> Backfill | None:
+        """HTTP for the sources that have an address; RabbitMQ, where there is one, otherwise."""
+        settings = self.settings
+        if settings.backfill_urls:
+            return HttpBackfill(settings.backfill_urls)
+        if settings.amqp_url is None:
+            return None
+        from adapters.amqp.backfill import AmqpBackfill
+
+        return AmqpBackfill(settings.amqp_url, prefix=settings.amqp_prefix)
+
+    @property
+    def backfill_patience(self) -> timedelta:
+        return timedelta(seconds=self.settings.backfill_patience_s)
 
     def consumer(self, intake: Intake) -> Consumer | None:
         settings = self.settings

@@ -13,6 +13,7 @@ from canonical.postings import Command
 from twins.core.batch import Effects
 from twins.core.contributions import Contribution
 from twins.core.dispatch import QueuedCommand
+from twins.core.gaps import Gap, Watch
 from twins.core.history import Arrival
 from twins.core.ledger import Status
 from twins.core.twin import Stored
@@ -194,6 +195,26 @@ class TwinStore(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+class Backfill(Protocol):
+    """The way back to sources: whoever speaks for one tells again what is missing, by the usual way in."""
+
+    async def ask(self, gap: Gap) -> bool:
+        """False where nobody speaks for the source. Raises: TransientFailure."""
+        ...
+
+
+class GapStore(Protocol):
+    """What is missing between the numbers that sources have told."""
+
+    async def find_gaps(self) -> list[Gap]:
+        """By source and number, the first thousand of each source."""
+        ...
+
+    async def watches(self) -> list[Watch]: ...
+
+    async def watch(self, kept: Sequence[Watch], closed: Sequence[Watch]) -> None: ...
 
 
 class CommandQueue(Protocol):

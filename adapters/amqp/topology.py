@@ -48,6 +48,10 @@ class Names:
     def changes(self) -> str:
         return f"{self.prefix}.changes"
 
+    @property
+    def backfill(self) -> str:
+        return f"{self.prefix}.backfill"
+
 
 def queue_of(names: Names, event_type: str) -> str:
     return names.bulk if event_type in BULK_TYPES else names.ingest

@@ -17,7 +17,9 @@ from canonical.envelope import BATCH, from_attributes, parse, parse_batch
 from canonical.errors import RejectedMessage, TransientFailure
 from canonical.identity import Kind, TwinRef, order, shipment, stock, twin_ref
 from canonical.translation import Connection, Inbound, Translate
+from twins.core.gaps import Gap, Watch
 from twins.ports import (
+    GapStore,
     Intake,
     Publication,
     Publisher,
@@ -50,6 +52,7 @@ class Service:
     """True with a broker: what is posted is safe, but not yet in the twins (202)."""
     reads: Reads
     store: TwinStore
+    gaps: GapStore
     translators: Mapping[str, Translate]
     signatures: Mapping[str, tuple[str, Verify]]
     refusals: Mapping[str, Callable[[Inbound, Connection], bytes | None]]
@@ -171,6 +174,7 @@ def _lists(service: Service) -> APIRouter:
     for name, kind in _LISTS.items():
         router.add_api_route(f"/v1/{name}", _lister(service, kind), methods=["GET"])
     router.add_api_route("/v1/exceptions", _exceptions(service), methods=["GET"])
+    router.add_api_route("/v1/gaps", _gaps(service), methods=["GET"])
     return router
 
 
@@ -205,6 +209,28 @@ def _exceptions(service: Service) -> Callable[..., Awaitable[Response]]:
         return _json({"twins": [_row(row) for row in found[:limit]]})
 
     return exceptions
+
+
+def _gaps(service: Service) -> Callable[..., Awaitable[Response]]:
+    async def gaps() -> Response:
+        """Numbers that sources have left out, since when, and how often they were asked for them."""
+        watched = {watch.gap.place: watch for watch in await service.gaps.watches()}
+        found = await service.gaps.find_gaps()
+        return _json({"gaps": [_gap(gap, watched.get(gap.place)) for gap in found]})
+
+    return gaps
+
+
+def _gap(gap: Gap, watch: Watch | None) -> dict[str, Any]:
+    return {
+        "source": gap.source,
+        "first": gap.first,
+        "last": gap.last,
+        "missing": gap.missing,
+        "since": gap.since,
+        "asked_at": watch.asked_at if watch is not None else None,
+        "times_asked": watch.times if watch is not None else 0,
+    }
 
 
 def _row(row: TwinRow) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from twins.core.contributions import (
     Value,
 )
 from twins.core.dispatch import QueuedCommand
+from twins.core.gaps import Gap, Watch
 from twins.core.history import Arrival, Checkpoint
 from twins.core.ledger import Record, Status
 from twins.core.twin import Snapshot
@@ -209,3 +210,22 @@ def read_command(row: RowMapping) -> QueuedCommand:
     posting = POSTING.validate_json(row["posting"])
     command = Command(Action(row["action"]), row["version"], posting)
     return QueuedCommand(row["number"], twin_ref(row["twin"]), command, bool(row["sent"]), row["attempts"])
+
+
+def watch_row(watch: Watch) -> Row:
+    gap = watch.gap
+    return {
+        "source": gap.source,
+        "first": gap.first,
+        "last": gap.last,
+        "since": moment_text(gap.since),
+        "noticed_at": moment_text(watch.noticed_at),
+        "asked_at": None if watch.asked_at is None else moment_text(watch.asked_at),
+        "times": watch.times,
+    }
+
+
+def read_watch(row: RowMapping) -> Watch:
+    gap = Gap(row["source"], row["first"], row["last"], datetime.fromisoformat(row["since"]))
+    asked = None if row["asked_at"] is None else datetime.fromisoformat(row["asked_at"])
+    return Watch(gap, datetime.fromisoformat(row["noticed_at"]), asked, row["times"])

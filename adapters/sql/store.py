@@ -24,10 +24,12 @@ from adapters.sql.tables import (
     commands,
     dead_letters,
     events,
+    gaps,
     hosts,
     mail,
     postings,
     registers,
+    sources,
     twins,
 )
 from canonical.envelope import Event
@@ -37,6 +39,7 @@ from canonical.postings import Posting
 from twins.core.batch import Effects
 from twins.core.contributions import Contribution
 from twins.core.dispatch import QueuedCommand
+from twins.core.gaps import Gap, Watch
 from twins.core.history import Checkpoint
 from twins.core.ledger import Record, Status
 from twins.core.twin import REPLIES, Stored
@@ -47,13 +50,16 @@ T = TypeVar("T")
 PARAMETERS_MAX = 500
 """Members of one IN list; SQLite takes 32,766 parameters, but long lists plan slowly."""
 
+GAPS_MAX = 1_000
+"""Of one source, at one look."""
+
 
 def _one_erp(company: str) -> str:
     return "main"
 
 
 class SqlStore:
-    """Implements TwinStore, CommandQueue and DeadLetters."""
+    """Implements TwinStore, GapStore, CommandQueue and DeadLetters."""
 
     def __init__(
         self,
@@ -65,6 +71,8 @@ class SqlStore:
         """*erp_of* routes a company to its ERP instance; *host_of* names the host that owns a twin."""
         self._writer, self._reader = engines(url)
         self._prepared: dict[str, ManyRows] = {}
+        self._numbered: set[str] = set()
+        """Sources whose row is known to be there."""
         self._erp_of = erp_of
         self._host_of = host_of
 
@@ -106,8 +114,14 @@ class SqlStore:
         self, host: str, epoch: int, effects: Effects, delivered: Sequence[Contribution] = ()
     ) -> None:
         written = self._written(effects)
+        numbered = {event.source for event, _ in effects.events if event.sequence is not None}
         async with _translated(), self._writer.begin() as connection:
             await _assert_epoch(connection, host, epoch)
+            if strange := numbered - self._numbered:
+                await connection.execute(
+                    self._insert(sources).on_conflict_do_nothing(),
+                    [{"source": name} for name in sorted(strange)],
+                )
             for write, values in written:
                 if values:
                     await write(connection, values)
@@ -116,6 +130,7 @@ class SqlStore:
             dropped = [str(ref) for ref, checkpoint in effects.checkpoints.items() if checkpoint is None]
             if dropped:
                 await connection.execute(delete(checkpoints).where(checkpoints.c.twin.in_(dropped)))
+        self._numbered |= numbered
 
     def _written(self, effects: Effects) -> list[tuple[ManyRows, list[rows.Row]]]:
         now, many = _now(), self._many
@@ -211,6 +226,28 @@ class SqlStore:
                     .where(twins.c.twin.in_(chunk), twins.c.due_at <= rows.moment_text(now))
                     .values(due_at=None)
                 )
+
+    # --- gaps
+
+    async def find_gaps(self) -> list[Gap]:
+        found: list[Gap] = []
+        async with _translated(), self._writer.begin() as connection:
+            for row in (await connection.execute(select(sources).order_by(sources.c.source))).all():
+                found += await _gaps_of(connection, row.source, row.start, row.through)
+        return found
+
+    async def watches(self) -> list[Watch]:
+        rows_ = await self._rows(select(gaps).order_by(gaps.c.source, gaps.c.first))
+        return [rows.read_watch(row) for row in rows_]
+
+    async def watch(self, kept: Sequence[Watch], closed: Sequence[Watch]) -> None:
+        async with _translated(), self._writer.begin() as connection:
+            if kept:
+                statement = self._upsert(gaps, "source", "first", "last")
+                await connection.execute(statement, [rows.watch_row(watch) for watch in kept])
+            for watch in closed:
+                place = tuple_(gaps.c.source, gaps.c.first, gaps.c.last)
+                await connection.execute(delete(gaps).where(place == watch.gap.place))
 
     # --- commands
 
@@ -388,6 +425,34 @@ async def _events_after(connection: AsyncConnection, name: str, checkpoint: Chec
     wanted = select(events).where(events.c.twin == name, or_(events.c.time >= since, is_reply))
     found = map(rows.read_event, (await connection.execute(wanted)).mappings())
     return [one for one in found if isinstance(one.fact, REPLIES) or checkpoint.precedes(one)]
+
+
+async def _gaps_of(
+    connection: AsyncConnection, source: str, start: int | None, through: int | None
+) -> list[Gap]:
+    """Look past what is known to be whole, and note how far it is whole now."""
+    own = (events.c.source == source, events.c.sequence.is_not(None))
+    first = (await connection.execute(select(func.min(events.c.sequence)).where(*own))).scalar_one()
+    if first is None:
+        return []
+    known = through if through is not None and start == first else first
+    told = select(events.c.sequence.label("number"), func.min(events.c.time).label("time"))
+    told = told.where(*own, events.c.sequence >= known).group_by(events.c.sequence)
+    numbers = told.subquery()
+    following = func.lead(numbers.c.number).over(order_by=numbers.c.number)
+    shows = func.lead(numbers.c.time).over(order_by=numbers.c.number)
+    steps = select(numbers.c.number, following.label("following"), shows.label("time")).subquery()
+    wanted = select(steps).where(steps.c.following > steps.c.number + 1).order_by(steps.c.number)
+    found = [
+        Gap(source, row.number + 1, row.following - 1, datetime.fromisoformat(row.time))
+        for row in await connection.execute(wanted.limit(GAPS_MAX))
+    ]
+    last = select(func.max(events.c.sequence)).where(*own)
+    whole = found[0].first - 1 if found else (await connection.execute(last)).scalar_one()
+    if (start, through) != (first, whole):
+        noted = update(sources).where(sources.c.source == source).values(start=first, through=whole)
+        await connection.execute(noted)
+    return found
 
 
 def _taken(contribution: Contribution) -> Any:

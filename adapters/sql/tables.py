@@ -49,6 +49,35 @@ events = Table(
     Column("recorded_at", String, nullable=False),
     UniqueConstraint("twin", "source", "id", "digest"),
 )
+_numbered = events.c.sequence.is_not(None)
+Index(
+    "events_by_number",
+    events.c.source,
+    events.c.sequence,
+    sqlite_where=_numbered,
+    postgresql_where=_numbered,
+)
+
+sources = Table(
+    "sources",
+    metadata,
+    Column("source", String, primary_key=True),
+    Column("start", BigInteger),
+    Column("through", BigInteger),
+)
+"""Sources that number what they tell: from *start* to *through* nothing is missing."""
+
+gaps = Table(
+    "gaps",
+    metadata,
+    Column("source", String, primary_key=True),
+    Column("first", BigInteger, primary_key=True),
+    Column("last", BigInteger, primary_key=True),
+    Column("since", String, nullable=False),
+    Column("noticed_at", String, nullable=False),
+    Column("asked_at", String),
+    Column("times", Integer, nullable=False),
+)
 
 checkpoints = Table(
     "checkpoints",

@@ -13,6 +13,8 @@ class Fault(StrEnum):
     """A message is delivered twice."""
     REORDER = "reorder"
     """A message is delivered much later than it was sent."""
+    DROP = "drop"
+    """A message of a source that numbers them is lost for good, unless the source is asked for it."""
     LOSS = "loss"
     """A delivery is lost, and made again."""
     CRASH_BEFORE_COMMIT = "crash-before-commit"
@@ -39,6 +41,7 @@ RATE: dict[Fault, float] = {
     Fault.SKEW: 1.0,
     Fault.DUPLICATE: 0.2,
     Fault.REORDER: 0.3,
+    Fault.DROP: 0.05,
     Fault.LOSS: 0.1,
     Fault.CRASH_BEFORE_COMMIT: 0.02,
     Fault.CRASH_AFTER_COMMIT: 0.02,

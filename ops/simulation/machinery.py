@@ -28,6 +28,7 @@ from ops.simulation.faults import RATE, Fault
 from twins.core.batch import Batch, Effects
 from twins.core.contributions import Contribution
 from twins.core.dispatch import QueuedCommand, decide
+from twins.core.gaps import gaps
 from twins.core.ledger import Record, Status
 from twins.core.rules import Policy
 from twins.core.twin import Snapshot, Stored, Twin
@@ -140,7 +141,14 @@ class Simulation:
         self._posting: dict[int, int] = {}
         """Commands that a slow ERP is working on → when it will be done."""
         self.fenced = 0
+        self.backfilled = 0
+        """Numbers that sources were asked for."""
         self.not_fenced = 0
+        self._sources: dict[str, dict[int, list[Event]]] = {}
+        """What each source that numbers its events can tell again."""
+        for event in events:
+            if event.sequence is not None:
+                self._sources.setdefault(event.source, {}).setdefault(event.sequence, []).append(event)
         for at, event in enumerate(events):
             self._send_event(event, at)
 
@@ -159,6 +167,7 @@ class Simulation:
         """Without faults, let everything that waits come to rest."""
         self._wake_zombies()
         self.faults = frozenset()
+        self._backfill()
         while self.disk.queue or self.disk.mail or self._wire:
             for letter in list(self.disk.mail.values()):
                 self._arrive(Delivery(self.now, next(self._numbers), host_of(letter.target), (), (letter,)))
@@ -178,10 +187,33 @@ class Simulation:
     # --- wires
 
     def _send_event(self, event: Event, at: int) -> None:
+        if self._can_be_missed(event) and self._strikes(Fault.DROP):
+            return
         delay = self.random.randrange(1, 2_000) if self._strikes(Fault.REORDER) else 0
         self._put(at + delay, host_of(event.subject), (event,))
         if self._strikes(Fault.DUPLICATE):
             self._put(at + self.random.randrange(0, 2_000), host_of(event.subject), (event,))
+
+    def _can_be_missed(self, event: Event) -> bool:
+        """Whether what the source tells later shows that this is missing."""
+        if event.sequence is None:
+            return False
+        numbers = self._sources[event.source]
+        return 0 < event.sequence < max(numbers) and len(numbers[event.sequence]) == 1
+
+    def _backfill(self) -> None:
+        """Ask each source for the numbers that it left out."""
+        told: dict[str, dict[int, datetime]] = {}
+        for known in self.disk.events.values():
+            for event in known.values():
+                if event.sequence is not None:
+                    told.setdefault(event.source, {})[event.sequence] = event.time
+        for source, numbers in sorted(told.items()):
+            for gap in gaps(source, sorted(numbers.items())):
+                for number in range(gap.first, gap.last + 1):
+                    self.backfilled += 1
+                    for event in self._sources[source][number]:
+                        self._put(self.now, host_of(event.subject), (event,))
 
     def _put(
         self, at: int, host: str, events: tuple[Event, ...] = (), letters: tuple[Contribution, ...] = ()

@@ -61,6 +61,7 @@ def run_simulation(
         "live_postings": len(expected.postings),
         "documents_in_erp": len(run.books.documents),
         "zombies_fenced": run.fenced,
+        "numbers_asked_for": run.backfilled,
         **wrong,
         "ok": not any(wrong.values()),
     }

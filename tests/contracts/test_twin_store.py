@@ -8,12 +8,15 @@ from datetime import timedelta
 import pytest
 
 from adapters.sql.store import SqlStore
+from canonical.envelope import Event
 from canonical.errors import Fenced
+from canonical.facts.order import OrderValidated
 from canonical.identity import Kind, PostingKey, order, shipment, twin_ref
 from tests.stories import golden, placed
 from tests.world import DAY, World, tell
 from twins.core.batch import Batch, Effects
 from twins.core.contributions import Contribution, Interest
+from twins.core.gaps import Watch, gaps
 from twins.core.ledger import Status
 from twins.core.rules import Policy
 from twins.core.twin import Stored, Twin
@@ -201,3 +204,23 @@ async def test_a_gateway_that_was_replaced_can_send_and_finish_nothing(store: Sq
         with pytest.raises(Fenced):
             await work("gateway-main", old, [1])
         await work("gateway-main", new, [1])
+
+
+async def test_numbers_that_a_source_left_out_are_found_and_watched(store: SqlStore) -> None:
+    def numbered(number: int) -> Event:
+        return tell(f"order/SO-{number}", OrderValidated(), number, source="/oms", sequence=number)
+
+    epoch, world = await store.claim("host-0"), World()
+    for numbers in ((3, 4, 9), (6,), (5, 7, 8), (1,)):
+        await store.commit("host-0", epoch, world.take(map(numbered, numbers)), ())
+        told = sorted(
+            event.sequence or 0 for twin in world.twins.values() for event in twin.history.all_events()
+        )
+        expected = list(gaps("/oms", [(number, DAY + timedelta(minutes=number)) for number in told]))
+        assert await store.find_gaps() == expected
+    watch = Watch(expected[0], DAY, DAY, 3)
+    await store.watch([Watch(expected[0], DAY)], [])
+    await store.watch([watch], [])
+    assert await store.watches() == [watch]
+    await store.watch([], [watch])
+    assert await store.watches() == []

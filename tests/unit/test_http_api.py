@@ -18,11 +18,13 @@ from adapters.http.api import Service, build_api
 from adapters.sql.engine import sqlite_url
 from adapters.sql.store import SqlStore
 from canonical.envelope import BATCH, STRUCTURED, batch
+from canonical.facts.order import OrderValidated
 from canonical.translation import Connection
 from ops.translators import REFUSALS, SIGNATURES, TRANSLATORS
 from tests.stories import golden, placed
 from tests.unit.test_host import Clock
 from tests.unit.test_x12_partner import message
+from tests.world import tell
 from twins.core.rules import Policy
 from twins.runtime.coalesce import CoalescedReads
 from twins.runtime.host import TwinHost
@@ -79,6 +81,7 @@ async def http(store: SqlStore, calls: OneHost) -> AsyncIterator[httpx.AsyncClie
         publishes_later=False,
         reads=CoalescedReads(directory),
         store=store,
+        gaps=store,
         translators=TRANSLATORS,
         signatures=SIGNATURES,
         refusals=REFUSALS,
@@ -297,3 +300,14 @@ async def test_a_refused_interchange_is_answered_with_the_997_that_says_why(http
     told = answer.json()
     assert told["field"] == "SE01"
     assert "AK5*R" in told["acknowledgements"][0]
+
+
+async def test_what_sources_left_out_is_listed(http: httpx.AsyncClient) -> None:
+    events = [
+        tell("order/SO-7", OrderValidated(), number, id=f"n{number}", source="/oms", sequence=number)
+        for number in (1, 2, 5)
+    ]
+    await http.post("/v1/events", content=batch(events), headers={"Content-Type": BATCH})
+    (gap,) = (await http.get("/v1/gaps")).json()["gaps"]
+    assert (gap["source"], gap["first"], gap["last"], gap["missing"]) == ("/oms", 3, 4, 2)
+    assert gap["times_asked"] == 0

@@ -18,7 +18,18 @@ from canonical.errors import Fenced, TransientFailure
 from canonical.identity import Kind, TwinRef
 from twins.core.contributions import Contribution
 from twins.core.rules import Policy
-from twins.ports import CommandQueue, Consumer, ErpConnector, Intake, Publication, TwinStore, Verdict
+from twins.ports import (
+    Backfill,
+    CommandQueue,
+    Consumer,
+    ErpConnector,
+    GapStore,
+    Intake,
+    Publication,
+    TwinStore,
+    Verdict,
+)
+from twins.runtime.gaps import GapWatch
 from twins.runtime.gateway import Gateway
 from twins.runtime.host import Aspect, Residency, TwinHost
 from twins.runtime.ingest import Directory
@@ -32,7 +43,7 @@ PERIODS_CACHE_S = 5.0
 T = TypeVar("T")
 
 
-class Store(TwinStore, CommandQueue, Protocol):
+class Store(TwinStore, GapStore, CommandQueue, Protocol):
     """What a host and a gateway need of the database."""
 
 
@@ -60,6 +71,11 @@ class Wiring(Protocol):
 
     def consumer(self, intake: Intake) -> Consumer | None: ...
 
+    def backfill(self) -> Backfill | None: ...
+
+    @property
+    def backfill_patience(self) -> timedelta: ...
+
     def set_up_process(self) -> None:
         """Logging and event loop of an actor's process."""
         ...
@@ -85,9 +101,10 @@ class HostActor(TwinHost):
         wiring.set_up_process()
         placement = wiring.placement
         directory = Directory(placement, RayCalls(wiring))
+        store = wiring.store()
         super().__init__(
             name,
-            wiring.store(),
+            store,
             WallClock(),
             wiring.policy,
             is_mine=lambda ref: placement.host_of(ref) == name,
@@ -96,6 +113,7 @@ class HostActor(TwinHost):
             post=directory.post,
         )
         self._wiring = wiring
+        self._gaps = GapWatch(store, wiring.backfill(), WallClock(), wiring.backfill_patience)
         self._timers: asyncio.Task[None] | None = None
         _call_ready_soon()
 
@@ -106,10 +124,11 @@ class HostActor(TwinHost):
         return self.name
 
     async def sweep(self) -> int:
-        """The first host also wakes an ingest that found no broker when it was restarted."""
+        """The first host also wakes an ingest that found no broker, and asks for what sources left out."""
         overdue = await super().sweep()
         if self.name == self._wiring.placement.pooled_names()[0]:
             await wake(self._wiring)
+            await self._gaps.look()
         return overdue
 
     async def take(self, messages: Sequence[Publication]) -> list[Verdict]:
@@ -122,7 +141,10 @@ class HostActor(TwinHost):
         await self._or_exit(super().absorb(contributions))
 
     async def metrics(self) -> dict[str, float]:
-        return asdict(self.counts) | {"resident_twins": self.resident_twins()}
+        return asdict(self.counts) | {
+            "resident_twins": self.resident_twins(),
+            "missing_numbers": self._gaps.missing,
+        }
 
     async def _or_exit(self, work: Awaitable[T]) -> T:
         """A host that lost its epoch has a successor: it must not answer for its twins again."""
