@@ -13,6 +13,7 @@ from ops.wiring import Installation
 from twins.runtime.cluster import RayCalls, metrics
 from twins.runtime.coalesce import CoalescedReads
 from twins.runtime.ingest import Directory
+from twins.runtime.inquiry import Inquiry
 
 ONGOING_REQUESTS_MAX = 512
 """Ray Serve's default of five would make readers queue before they can be coalesced."""
@@ -31,6 +32,7 @@ def _service(installation: Installation) -> Service:
         reads=CoalescedReads(directory),
         store=store,
         gaps=store,
+        inquiry=Inquiry(store, store, installation.policy),
         translators=TRANSLATORS,
         signatures=SIGNATURES,
         refusals=REFUSALS,

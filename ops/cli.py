@@ -6,16 +6,20 @@ import asyncio
 import secrets
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import SecretStr
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import Progress
 
 from canonical.errors import RejectedMessage, TransientFailure
 from canonical.translation import Connection, Inbound
+
+if TYPE_CHECKING:
+    from ops.asking import Asking
 
 app = typer.Typer(
     name="twinsync",
@@ -161,6 +165,116 @@ def publish(
     except RejectedMessage as rejected:
         raise _refused("publish", rejected) from None
     out.print(f"{len(events)} events from {len(files)} files")
+
+
+Url = Annotated[str, typer.Option(envvar="TWINSYNC_URL", help="Where twinsync answers.")]
+Key = Annotated[str, typer.Option(envvar="TWINSYNC_API_KEY", help="An API key.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the answer as it came.")]
+Twin = Annotated[
+    str, typer.Argument(help="A twin by kind and key, such as order/SO-1001 or stock/SKU-1@DC-01.")
+]
+AsOf = Annotated[
+    str | None,
+    typer.Option(help="What had happened by then, such as 2026-03-02T18:00:00Z. Otherwise: by now."),
+]
+KnownAt = Annotated[
+    str | None, typer.Option(help="As far as it had been told by then. Otherwise: as far as it is known now.")
+]
+HERE = "http://127.0.0.1:8080"
+
+
+@app.command()
+def show(
+    twin: Twin,
+    as_of: AsOf = None,
+    known_at: KnownAt = None,
+    url: Url = HERE,
+    key: Key = "",
+    as_json: Json = False,
+) -> None:
+    """Show a twin as it stands, or what was believed of it: on Tuesday, about Monday.
+
+    twinsync show order/SO-1001 --as-of 2026-03-02T23:59:59Z --known-at 2026-03-03T12:00:00Z
+    """
+    from ops import asking
+
+    _answer(
+        url,
+        key,
+        as_json,
+        asking.twin,
+        lambda ask: ask.get(f"/v1/twins/{twin}", as_of=as_of, known_at=known_at),
+    )
+
+
+@app.command()
+def explain(
+    twin: Twin,
+    as_of: AsOf = None,
+    known_at: KnownAt = None,
+    url: Url = HERE,
+    key: Key = "",
+    as_json: Json = False,
+) -> None:
+    """Say why a twin is what it is: which facts, from whom, what it waits for, what late facts changed."""
+    from ops import asking
+
+    path = f"/v1/twins/{twin}/explain"
+    _answer(url, key, as_json, asking.explanation, lambda ask: ask.get(path, as_of=as_of, known_at=known_at))
+
+
+@app.command()
+def what_if(
+    file: Annotated[Path, typer.Argument(help="A payload that might come; - for standard input.")],
+    adapter: Annotated[str, typer.Option(help="shopify, easypost, x12 or canonical.")] = "canonical",
+    topic: Annotated[
+        str | None, typer.Option(help="Shopify: the webhook's topic, if it is not told.")
+    ] = None,
+    connection: Annotated[str, typer.Option(help="Name of the connection, part of the source.")] = "default",
+    setting: Annotated[
+        list[str] | None, typer.Option(help="A connection setting, such as location.123=DC-01.")
+    ] = None,
+    url: Url = HERE,
+    key: Key = "",
+    as_json: Json = False,
+) -> None:
+    """Say what a payload would make of the twins and their postings, if it came. Nothing is stored."""
+    from canonical.envelope import batch
+    from ops import asking
+
+    headers = {"x-shopify-topic": topic} if topic is not None else {}
+    events = _translated(file, adapter, _connection(adapter, connection, setting), headers)
+    _answer(url, key, as_json, asking.outcomes, lambda ask: ask.post("/v1/twins:simulate", batch(events)))
+
+
+@app.command()
+def gaps(url: Url = HERE, key: Key = "", as_json: Json = False) -> None:
+    """List the numbers that sources have left out, since when, and how often they were asked for them."""
+    from ops import asking
+
+    _answer(url, key, as_json, asking.gaps, lambda ask: ask.get("/v1/gaps"))
+
+
+def _answer(
+    url: str,
+    key: str,
+    as_json: bool,
+    shown: Callable[[dict[str, Any]], RenderableType],
+    asked: Callable[[Asking], dict[str, Any]],
+) -> None:
+    from ops.asking import Asking
+
+    try:
+        told = asked(Asking(url.rstrip("/"), key))
+    except TransientFailure as failure:
+        err.print(f"no answer: {failure}; is twinsync up there? See --url", style="red", highlight=False)
+        raise typer.Exit(1) from None
+    except RejectedMessage as rejected:
+        raise _refused("twinsync", rejected) from None
+    if as_json:
+        _print_json(told)
+    else:
+        out.print(shown(told), highlight=False)
 
 
 def _connection(adapter: str, name: str, settings: list[str] | None) -> Connection:

@@ -197,6 +197,26 @@ class TwinStore(Protocol):
     async def close(self) -> None: ...
 
 
+class InquiryStore(Protocol):
+    """What questions about the past, and about what might come, need of storage."""
+
+    async def load(self, refs: Collection[TwinRef], *, whole: bool = False) -> dict[TwinRef, Stored]: ...
+
+    async def told(self, refs: Collection[TwinRef]) -> list[Told]:
+        """Everything that was ever told of any of them, in the order of commits."""
+        ...
+
+    async def told_count(self, refs: Collection[TwinRef]) -> int: ...
+
+    async def told_last(self, ref: TwinRef, limit: int) -> list[Told]:
+        """The last to have happened, ascending."""
+        ...
+
+    async def neighbours(self, refs: Collection[TwinRef]) -> set[TwinRef]:
+        """Twins that ever had a word for one of them."""
+        ...
+
+
 class Backfill(Protocol):
     """The way back to sources: whoever speaks for one tells again what is missing, by the usual way in."""
 

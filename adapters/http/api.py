@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Any, Protocol
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request
@@ -13,11 +14,12 @@ from pydantic_core import to_json
 
 from adapters.http import problems
 from adapters.http.problems import Problem
-from canonical.envelope import BATCH, from_attributes, parse, parse_batch
+from canonical.envelope import BATCH, Event, from_attributes, parse, parse_batch
 from canonical.errors import RejectedMessage, TransientFailure
 from canonical.identity import Kind, TwinRef, order, shipment, stock, twin_ref
 from canonical.translation import Connection, Inbound, Translate
 from twins.core.gaps import Gap, Watch
+from twins.core.inquiry import Moment, Outcome
 from twins.ports import (
     GapStore,
     Intake,
@@ -32,6 +34,7 @@ from twins.ports import (
 )
 
 PAGE_DEFAULT, PAGE_MAX = 50, 500
+EXAMPLE = "2026-03-02T18:00:00Z"
 JSON = "application/json"
 
 Verify = Callable[[bytes, str, str], bool]
@@ -40,6 +43,20 @@ Verify = Callable[[bytes, str, str], bool]
 
 class Reads(Protocol):
     async def read(self, aspect: Any, ref: TwinRef) -> tuple[int, bytes] | None: ...
+
+
+class Inquiries(Protocol):
+    """Questions about how a twin came about, what it was, and what it would be."""
+
+    async def believed(self, ref: TwinRef, moment: Moment) -> dict[str, Any] | None: ...
+
+    async def postings(self, ref: TwinRef, moment: Moment) -> dict[str, Any] | None: ...
+
+    async def history(self, ref: TwinRef, moment: Moment) -> list[Told]: ...
+
+    async def explain(self, ref: TwinRef, moment: Moment | None = None) -> dict[str, Any] | None: ...
+
+    async def what_if(self, events: Sequence[Event]) -> list[Outcome]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +70,7 @@ class Service:
     reads: Reads
     store: TwinStore
     gaps: GapStore
+    inquiry: Inquiries
     translators: Mapping[str, Translate]
     signatures: Mapping[str, tuple[str, Verify]]
     refusals: Mapping[str, Callable[[Inbound, Connection], bytes | None]]
@@ -111,8 +129,8 @@ def _twins(service: Service) -> APIRouter:
         ("/v1/twins/{kind}/{key:path}", lambda kind, key: twin_ref(f"{kind}/{key}")),
     ]
     for path, ref_of in paths:
-        for suffix, aspect in (("/explain", "explain"), ("/postings", "postings")):
-            router.add_api_route(path + suffix, _reader(service, ref_of, aspect), methods=["GET"])
+        router.add_api_route(path + "/explain", _explainer(service, ref_of), methods=["GET"])
+        router.add_api_route(path + "/postings", _reader(service, ref_of, "postings"), methods=["GET"])
         router.add_api_route(path + "/history", _historian(service, ref_of), methods=["GET"])
         router.add_api_route(path, _reader(service, ref_of, "document"), methods=["GET"])
     return router
@@ -122,11 +140,34 @@ def _ref(request: Request, ref_of: Callable[..., TwinRef]) -> TwinRef:
     return ref_of(**request.path_params)
 
 
+AsOf = Annotated[
+    datetime | None,
+    Query(description="what had happened by then, with an offset from UTC", examples=[EXAMPLE]),
+]
+KnownAt = Annotated[
+    datetime | None, Query(description="what had been told to us by then, with an offset from UTC")
+]
+
+
+def _moment(as_of: datetime | None, known_at: datetime | None) -> Moment | None:
+    for name, told in (("as_of", as_of), ("known_at", known_at)):
+        if told is not None and told.tzinfo is None:
+            raise Problem(422, "Message refused", f"{told.isoformat()} has no offset from UTC", field=name)
+    return None if as_of is None and known_at is None else Moment(as_of, known_at)
+
+
 def _reader(
     service: Service, ref_of: Callable[..., TwinRef], aspect: str
 ) -> Callable[..., Awaitable[Response]]:
-    async def read(request: Request) -> Response:
-        ref = _ref(request, ref_of)
+    asked = {"document": service.inquiry.believed, "postings": service.inquiry.postings}[aspect]
+
+    async def read(request: Request, as_of: AsOf = None, known_at: KnownAt = None) -> Response:
+        ref, moment = _ref(request, ref_of), _moment(as_of, known_at)
+        if moment is not None:
+            believed = await asked(ref, moment)
+            if believed is None:
+                raise _unknown(ref, " by then")
+            return _json(believed)
         answer = await service.reads.read(aspect, ref)
         if answer is None:
             raise _unknown(ref)
@@ -139,10 +180,22 @@ def _reader(
     return read
 
 
-def _historian(service: Service, ref_of: Callable[..., TwinRef]) -> Callable[..., Awaitable[Response]]:
-    async def history(request: Request) -> Response:
+def _explainer(service: Service, ref_of: Callable[..., TwinRef]) -> Callable[..., Awaitable[Response]]:
+    async def explain(request: Request, as_of: AsOf = None, known_at: KnownAt = None) -> Response:
+        """Why the state is what it is, from whom, what it waits for, and what late events changed."""
         ref = _ref(request, ref_of)
-        told = await service.store.history(ref)
+        answer = await service.inquiry.explain(ref, _moment(as_of, known_at))
+        if answer is None:
+            raise _unknown(ref)
+        return _json(answer)
+
+    return explain
+
+
+def _historian(service: Service, ref_of: Callable[..., TwinRef]) -> Callable[..., Awaitable[Response]]:
+    async def history(request: Request, as_of: AsOf = None, known_at: KnownAt = None) -> Response:
+        ref, moment = _ref(request, ref_of), _moment(as_of, known_at)
+        told = await (service.store.history(ref) if moment is None else service.inquiry.history(ref, moment))
         if not told and await service.reads.read("document", ref) is None:
             raise _unknown(ref)
         return _json({"twin": str(ref), "events": [_told(one) for one in told]})
@@ -150,8 +203,8 @@ def _historian(service: Service, ref_of: Callable[..., TwinRef]) -> Callable[...
     return history
 
 
-def _unknown(ref: TwinRef) -> Problem:
-    return Problem(404, "No such twin", f"nobody has told anything of {ref}", twin=str(ref))
+def _unknown(ref: TwinRef, when: str = "") -> Problem:
+    return Problem(404, "No such twin", f"nobody has told anything of {ref}{when}", twin=str(ref))
 
 
 def _told(one: Told) -> dict[str, Any]:
@@ -255,16 +308,41 @@ def _events(service: Service) -> APIRouter:
     @router.post("/v1/events")
     async def post_events(request: Request) -> Response:
         """One CloudEvent (structured or binary) or a batch. Nothing is stored unless all of it is right."""
-        body = await request.body()
-        content_type = request.headers.get("content-type", "")
-        headers = dict(request.headers)
-        if content_type.startswith(BATCH):
-            events = [_member(index, one) for index, one in enumerate(parse_batch(body))]
-        else:
-            events = [parse(body, headers, content_type)]
+        events = await _events_in(request)
         return await _publish(service, [Publication(event.structured()) for event in events])
 
+    @router.post("/v1/twins:simulate")
+    async def simulate(request: Request) -> Response:
+        """What these events would make of the twins: states, postings and findings. Nothing is stored."""
+        outcomes = await service.inquiry.what_if(await _events_in(request))
+        return _json({"twins": [_outcome(one) for one in outcomes]})
+
     return router
+
+
+async def _events_in(request: Request) -> list[Event]:
+    body, content_type = await request.body(), request.headers.get("content-type", "")
+    if content_type.startswith(BATCH):
+        return [_member(index, one) for index, one in enumerate(parse_batch(body))]
+    return [parse(body, dict(request.headers), content_type)]
+
+
+def _outcome(one: Outcome) -> dict[str, Any]:
+    return {
+        "twin": str(one.ref),
+        "status": one.status,
+        "changes": [change._asdict() for change in one.changes],
+        "findings": list(one.findings),
+        "postings": [
+            {
+                "action": command.action.value,
+                "key": command.key,
+                "version": command.version,
+                "content": command.posting,
+            }
+            for command in one.commands
+        ],
+    }
 
 
 def _member(index: int, attributes: Any) -> Any:

@@ -59,7 +59,7 @@ def _one_erp(company: str) -> str:
 
 
 class SqlStore:
-    """Implements TwinStore, GapStore, CommandQueue and DeadLetters."""
+    """Implements TwinStore, GapStore, InquiryStore, CommandQueue and DeadLetters."""
 
     def __init__(
         self,
@@ -181,6 +181,31 @@ class SqlStore:
     async def history(self, ref: TwinRef) -> list[Told]:
         statement = select(events).where(events.c.twin == str(ref)).order_by(events.c.number)
         return [rows.read_told(row) for row in await self._rows(statement)]
+
+    async def told(self, refs: Collection[TwinRef]) -> list[Told]:
+        found: list[tuple[int, Told]] = []
+        for chunk in _chunks([str(ref) for ref in refs]):
+            some = await self._rows(select(events).where(events.c.twin.in_(chunk)))
+            found += [(row["number"], rows.read_told(row)) for row in some]
+        return [one for _, one in sorted(found, key=itemgetter(0))]
+
+    async def told_count(self, refs: Collection[TwinRef]) -> int:
+        total = 0
+        for chunk in _chunks([str(ref) for ref in refs]):
+            (row,) = await self._rows(select(func.count().label("many")).where(events.c.twin.in_(chunk)))
+            total += row["many"]
+        return total
+
+    async def told_last(self, ref: TwinRef, limit: int) -> list[Told]:
+        wanted = select(events).where(events.c.twin == str(ref)).order_by(events.c.time.desc()).limit(limit)
+        return [rows.read_told(row) for row in reversed(await self._rows(wanted))]
+
+    async def neighbours(self, refs: Collection[TwinRef]) -> set[TwinRef]:
+        found: set[TwinRef] = set()
+        for chunk in _chunks([str(ref) for ref in refs]):
+            wanted = select(registers.c.source).where(registers.c.target.in_(chunk)).distinct()
+            found |= {twin_ref(row["source"]) for row in await self._rows(wanted)}
+        return found
 
     async def rows(self, wanted: TwinFilter, limit: int) -> list[TwinRow]:
         statement = select(twins).where(twins.c.kind == wanted.kind.value, twins.c.status != rows.UNHEARD_OF)

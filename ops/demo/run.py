@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
-from pydantic_core import from_json
-from rich.console import Console
+from pydantic_core import from_json, to_json
+from rich.console import Console, RenderableType
 from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -25,6 +25,7 @@ from adapters.simulated_erp.models import TrialBalance
 from adapters.simulated_erp.process import start as start_erp
 from canonical.identity import Kind, TwinRef, twin_ref
 from canonical.postings import Posting
+from ops.asking import explanation
 from ops.demo.day import Day, Message, in_order, make_day
 from ops.demo.disorder import disorder
 from ops.demo.telling import told
@@ -35,6 +36,7 @@ from twins.ports import Publication, TwinFilter
 from twins.runtime.cluster import RayCalls
 from twins.runtime.host import Aspect
 from twins.runtime.ingest import Directory
+from twins.runtime.inquiry import Inquiry
 
 MESSAGES_AT_ONCE = 40
 TWINS_AT_ONCE = 500
@@ -228,7 +230,7 @@ async def _documents(installation: Installation, store: Any) -> dict[str, dict[s
     return found
 
 
-async def _story(installation: Installation, outcome: Outcome) -> tuple[TwinRef, str]:
+async def _story(installation: Installation, outcome: Outcome) -> tuple[TwinRef, RenderableType]:
     """The explanation of the order with most to tell: posted anew, brought back, in many parcels."""
     posted: Counter[str] = Counter()
     for key, version in outcome.versions.items():
@@ -244,11 +246,13 @@ async def _story(installation: Installation, outcome: Outcome) -> tuple[TwinRef,
         ),
     )
     ref = twin_ref(name)
-    (answer,) = await _directory(installation).read(Aspect.EXPLAIN, [ref])
-    assert answer is not None
-    why = from_json(answer[1])
-    lines = [*why["because"], "", *why["postings"], *why["findings"], *why["held"]]
-    return ref, f"status: {why['status']}\n" + "\n".join(lines)
+    store = installation.store()
+    try:
+        why = await Inquiry(store, store, installation.policy).explain(ref)
+    finally:
+        await store.close()
+    assert why is not None
+    return ref, explanation(from_json(to_json(why)))
 
 
 # --- reporting -------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ from twins.core.rules import Policy
 from twins.runtime.coalesce import CoalescedReads
 from twins.runtime.host import TwinHost
 from twins.runtime.ingest import Directory
+from twins.runtime.inquiry import Inquiry
 from twins.runtime.placement import Placement
 
 KEY = {"Authorization": "Bearer right"}
@@ -82,6 +83,7 @@ async def http(store: SqlStore, calls: OneHost) -> AsyncIterator[httpx.AsyncClie
         reads=CoalescedReads(directory),
         store=store,
         gaps=store,
+        inquiry=Inquiry(store, store, Policy()),
         translators=TRANSLATORS,
         signatures=SIGNATURES,
         refusals=REFUSALS,

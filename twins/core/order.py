@@ -1163,6 +1163,26 @@ def explain(ref: TwinRef, seen: OrderView) -> tuple[str, ...]:
     return tuple(said)
 
 
+def waits(seen: OrderView) -> tuple[str, ...]:
+    said = list(seen.missing)
+    if seen.state.placed is None:
+        return ("the order to be placed",)
+    said += [f"hold {hold} to be released" for hold in sorted(seen.state.holds)]
+    said += [
+        f"the warehouse to answer cancel {key}"
+        for key, cancel in sorted(seen.state.cancels.items())
+        if cancel.status is CancelStatus.REQUESTED
+    ]
+    said += [
+        f"the goods issue of {shipment.shipment}"
+        for shipment in seen.shipments
+        if shipment.progress.goods_issue_digest is None
+    ]
+    if any(line.backordered for line in seen.lines.values()):
+        said.append("goods in stock")
+    return tuple(said)
+
+
 RULES: Rules[OrderState, Registers, OrderView] = Rules(
     initial=OrderState(),
     evolve=evolve,
@@ -1174,5 +1194,6 @@ RULES: Rules[OrderState, Registers, OrderView] = Rules(
     findings=findings,
     document=document,
     explain=explain,
+    waits=waits,
     labels=lambda ref, seen: {"customer_id": seen.state.placed.customer_id if seen.state.placed else None},
 )

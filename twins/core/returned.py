@@ -86,4 +86,5 @@ RULES: Rules[ReturnState, Registers, ReturnView] = Rules(
     findings=findings,
     document=document,
     explain=explain,
+    waits=lambda seen: () if seen.orders else ("an order that asked for this return",),
 )

@@ -80,6 +80,10 @@ class Registers:
         return sorted((ref, value) for ref, value in self.values.items() if isinstance(value, kind))
 
 
+def _no_waits(view: Any) -> tuple[str, ...]:
+    return ()
+
+
 def _no_labels(ref: TwinRef, view: Any) -> dict[str, str | None]:
     return {}
 
@@ -100,6 +104,8 @@ class Rules(Generic[S, I, V]):
     """The twin as its readers see it: JSON-ready but for Decimal and datetime."""
     explain: Callable[[TwinRef, V], tuple[str, ...]]
     """Why the state is what it is, a sentence each."""
+    waits: Callable[[V], tuple[str, ...]] = _no_waits
+    """What has to come before it can go on."""
     labels: Callable[[TwinRef, V], dict[str, str | None]] = _no_labels
     """What lists filter by: ``customer_id``, ``sku``, ``location``."""
     slip_in: Callable[[S, Event, Precedes], S | None] | None = None

@@ -596,6 +596,12 @@ def explain(ref: TwinRef, seen: ShipmentView) -> tuple[str, ...]:
     return tuple(said) or ("Others speak of this shipment; no warehouse has told of it.",)
 
 
+def waits(seen: ShipmentView) -> tuple[str, ...]:
+    if seen.state.dispatched is None and seen.milestones:
+        return ("the warehouse to say that it was dispatched",)
+    return seen.waits_for
+
+
 RULES: Rules[ShipmentState, Registers, ShipmentView] = Rules(
     initial=ShipmentState(),
     evolve=evolve,
@@ -607,5 +613,6 @@ RULES: Rules[ShipmentState, Registers, ShipmentView] = Rules(
     findings=findings,
     document=document,
     explain=explain,
+    waits=waits,
     labels=lambda ref, seen: {"location": seen.location},
 )

@@ -155,4 +155,5 @@ RULES: Rules[TrackingState, Registers, TrackingView] = Rules(
     findings=findings,
     document=document,
     explain=explain,
+    waits=lambda seen: () if seen.shipments else ("a shipment that owns this number",),
 )

@@ -17,7 +17,7 @@ from canonical.postings import Command, Posting
 from twins.core.contributions import Contribution, CustomerCard, Forwarded, ItemCard, Value
 from twins.core.history import Arrival, Checkpoint, Folded, Held, History
 from twins.core.kinds import RULES
-from twins.core.ledger import Ledger, Record, answered, plan
+from twins.core.ledger import Ledger, Record, Status, answered, plan
 from twins.core.rules import Finding, Inbox, Policy, Rules
 
 CHECKPOINT_GROWTH = Decimal("1.25")
@@ -80,10 +80,18 @@ class Snapshot:
             "twin": str(self.ref),
             "status": self.status,
             "because": list(RULES[self.ref.kind].explain(self.ref, self.view)),
+            "waits_for": self._waits(),
             "postings": [_told(record) for record in self._by_key()],
             "findings": [one.text for one in self.findings],
             "held": [
-                f"{one.event.type} ({one.event.event_id}) waits for {one.waits_for}" for one in self.held
+                {
+                    "event": one.event.event_id,
+                    "type": one.event.type,
+                    "source": one.event.source,
+                    "happened_at": one.event.time,
+                    "waits_for": one.waits_for,
+                }
+                for one in self.held
             ],
             "conflicts": [
                 f"{event_id} was told in {count} versions; the one with the smallest digest counts"
@@ -110,6 +118,15 @@ class Snapshot:
                 for record in self._by_key()
             ],
         }
+
+    def _waits(self) -> list[str]:
+        """What has to come: by the rules of its kind, for events that are held, and from the ERP."""
+        said = [*RULES[self.ref.kind].waits(self.view), *(one.waits_for for one in self.held)]
+        current = (versions[-1] for versions in self.records.values())
+        queued = sum(record.status is Status.QUEUED for record in current)
+        if queued:
+            said.append(f"the ERP to take {queued} postings" if queued > 1 else "the ERP to take a posting")
+        return list(dict.fromkeys(said))
 
     def _by_key(self) -> Iterator[Record]:
         return (record for key in sorted(self.records) for record in self.records[key])

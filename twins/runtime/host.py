@@ -33,7 +33,6 @@ class Aspect(StrEnum):
     """What a reader wants to know of a twin."""
 
     DOCUMENT = "document"
-    EXPLAIN = "explain"
     POSTINGS = "postings"
 
 
@@ -422,7 +421,5 @@ def _aspect(snapshot: Snapshot, aspect: Aspect) -> Any:
     match aspect:
         case Aspect.DOCUMENT:
             return snapshot.document() | {"version": snapshot.version}
-        case Aspect.EXPLAIN:
-            return snapshot.explain()
         case Aspect.POSTINGS:
             return snapshot.postings()
