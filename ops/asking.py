@@ -74,18 +74,14 @@ def _branch(tree: Tree, parts: Mapping[str, Any]) -> None:
         if isinstance(value, dict) and value:
             _branch(tree.add(escape(name)), value)
         elif isinstance(value, list) and value and isinstance(value[0], dict):
-            tree.add(Group(escape(name), _rows(value)))
-        elif value not in (None, "", [], {}):
+            branch = tree.add(escape(name))
+            for one in value:
+                branch.add(escape(_text({key: part for key, part in one.items() if part not in _NOTHING})))
+        elif value not in _NOTHING:
             tree.add(f"{escape(name)}: {escape(_text(value))}")
 
 
-def _rows(members: list[dict[str, Any]]) -> Table:
-    """Columns in which nothing is said are left out."""
-    names = [name for name in members[0] if any(one.get(name) not in (None, "0", [], {}) for one in members)]
-    table = Table(*names, box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for one in members:
-        table.add_row(*(escape(_text(one.get(name))) for name in names))
-    return table
+_NOTHING: tuple[Any, ...] = (None, "", "0", [], {})
 
 
 # --- why -------------------------------------------------------------------------------------------------

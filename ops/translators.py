@@ -10,12 +10,14 @@ from adapters.shopify.signature import verify as verify_shopify
 from adapters.shopify.translate import translate as translate_shopify
 from adapters.x12.translate import acknowledge_refusal as acknowledge_x12_refusal
 from adapters.x12.translate import translate as translate_x12
-from canonical.envelope import parse
+from canonical.envelope import from_attributes, parse, parse_batch
 from canonical.translation import Connection, Inbound, Translate, Translation
 
 
 def translate_canonical(message: Inbound, connection: Connection) -> Translation:
-    """Canonical CloudEvents need no translation: one event, in either form."""
+    """Canonical CloudEvents need no translation: one event in either form, or a JSON array of them."""
+    if message.body.lstrip()[:1] == b"[":
+        return Translation(tuple(map(from_attributes, parse_batch(message.body))))
     return Translation((parse(message.body, message.headers, message.headers.get("content-type")),))
 
 

@@ -273,13 +273,15 @@ class ReturnDeclined(Fact):
 
 
 class ReturnReceived(Fact):
-    """Goods arrived at the dock, not yet looked at."""
+    """Goods arrived at the dock, not yet looked at. One receipt told by two sources counts once."""
 
     TYPE = "io.twinsync.order.return-received.v1"
     KINDS = _ORDER_OR_RETURN
     RANK = Rank.RETURN_RECEIPT
 
     return_id: Identifier
+    receipt_id: Identifier | None = None
+    """The dock's document; None: each telling is a receipt of its own."""
     lines: tuple[ReturnLine, ...]
 
 

@@ -409,8 +409,10 @@ class Order:
                 self.backs.append(back)
                 line.accepted += back.quantity
                 line.credited += min(back.quantity, max(NONE, line.invoiced - back.before))
+        receipts: set[str] = set()
         for one in self.said(o.ReturnReceived):
-            if one.fact.return_id == return_id:
+            if one.fact.return_id == return_id and one.fact.receipt_id not in receipts:
+                receipts |= {one.fact.receipt_id} - {None}
                 for part in one.fact.lines:
                     line = self.lines[part.line_id]
                     line.returned = min(line.shipped, line.returned + exact(part.quantity))

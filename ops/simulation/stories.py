@@ -562,7 +562,11 @@ def _return(life: Life, at: float) -> None:
     story.tell(PORTAL, life.ref, ReturnApproved(return_id=return_id), at + 10)
     dock = TwinRef(life.ref.kind.RETURN, return_id) if story.chance(0.4) else life.ref
     wms = f"/wms/{life.place}"
-    story.tell(wms, dock, ReturnReceived(return_id=return_id, lines=back), at + 3_000)
+    receipt = f"{return_id}/G" if story.chance(0.7) else None
+    received = ReturnReceived(return_id=return_id, receipt_id=receipt, lines=back)
+    story.tell(wms, dock, received, at + 3_000)
+    if receipt is not None and story.chance(0.3):
+        story.tell("/edi/180", dock, received, at + 3_020)
     inspected = tuple(
         InspectedLine(
             line_id=one.line_id,

@@ -146,7 +146,7 @@ def retraction_counts_only_backwards(monkeypatch: pytest.MonkeyPatch) -> None:
     take = History._take
 
     def forgetful(self: History[object], event: Event) -> Arrival:
-        self._retractions.pop(event.event_id, None)
+        self.retractions = self.retractions.discard(event.event_id)
         return take(self, event)
 
     monkeypatch.setattr(History, "_take", forgetful)

@@ -87,12 +87,12 @@ class History(Generic[S]):
     """Ids told with different content, and in how many versions."""
     retracted: HashTrieSet[EventId] = field(default_factory=HashTrieSet)
     """Ids that were told, and taken back."""
+    retractions: HashTrieMap[EventId, tuple[Event, ...]] = field(default_factory=HashTrieMap)
+    """Id → what takes it back, whether it was told or not."""
     _told: dict[EventId, Event] = field(default_factory=dict)
     """The event that counts for each id, retracted ones included."""
     _conflicts: dict[EventId, dict[bytes, Event]] = field(default_factory=dict)
     """Every version of an id that was told in more than one, by digest."""
-    _retractions: dict[EventId, set[EventId]] = field(default_factory=dict)
-    """Retracted id → the retractions that name it."""
     _numbered: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
     """Source → (sequence, id) of its numbered events that stand, ascending."""
     _keys: list[SortKey] = field(default_factory=list)
@@ -146,7 +146,7 @@ class History(Generic[S]):
 
         None for a history in which an event can move others: numbered sources, conflicts, retractions.
         """
-        if self._numbered or self._conflicts or self._retractions:
+        if self._numbered or self._conflicts or self.retractions:
             return None
         for position, folded in reversed(self._checkpoints):
             if position <= len(self._keys) - self.checkpoint_every:
@@ -161,7 +161,7 @@ class History(Generic[S]):
         self._told[event.event_id] = event
         if isinstance(event.fact, Retracted):
             return self._retract(event, event.fact)
-        if event.event_id in self._retractions:
+        if event.event_id in self.retractions:
             self.retracted = self.retracted.insert(event.event_id)
             return Arrival.NEW
         return Arrival.LATE if self._insert(event) else Arrival.NEW
@@ -184,7 +184,8 @@ class History(Generic[S]):
 
     def _retract(self, event: Event, fact: Retracted) -> Arrival:
         target = EventId(f"{fact.source}#{fact.id}")
-        self._retractions.setdefault(target, set()).add(event.event_id)
+        by = (*self.retractions.get(target, ()), event)
+        self.retractions = self.retractions.insert(target, tuple(sorted(by, key=lambda one: one.event_id)))
         known = self._told.get(target)
         if known is None or isinstance(known.fact, Retracted):
             return Arrival.NEW
@@ -195,10 +196,11 @@ class History(Generic[S]):
     def _unretract(self, event: Event) -> None:
         assert isinstance(event.fact, Retracted)
         target = EventId(f"{event.fact.source}#{event.fact.id}")
-        by = self._retractions[target]
-        by.discard(event.event_id)
-        if not by:
-            del self._retractions[target]
+        by = tuple(one for one in self.retractions[target] if one.event_id != event.event_id)
+        if by:
+            self.retractions = self.retractions.insert(target, by)
+        else:
+            self.retractions = self.retractions.remove(target)
             self.retracted = self.retracted.discard(target)
             known = self._told.get(target)
             if known is not None and not isinstance(known.fact, Retracted):

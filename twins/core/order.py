@@ -198,6 +198,8 @@ class Return:
     status: ReturnStatus
     requested: Mapping[str, Decimal]
     received: Mapping[str, Decimal]
+    receipts: frozenset[str]
+    """Receipts that have been told: told again, one adds nothing."""
     inspected: Mapping[str, tuple[Inspected, ...]]
     """By inspection: a repeated telling of the same inspection counts once."""
     at: datetime
@@ -355,7 +357,7 @@ def _return_requested(state: OrderState, event: Event, fact: ReturnRequested) ->
     if fact.return_id in state.returns:
         return state
     asked = {line.line_id: line.quantity for line in fact.lines}
-    opened = Return(ReturnStatus.REQUESTED, asked, {}, {}, event.time)
+    opened = Return(ReturnStatus.REQUESTED, asked, {}, frozenset(), {}, event.time)
     return replace(state, returns={**state.returns, fact.return_id: opened})
 
 
@@ -374,10 +376,13 @@ def _return_moved(
         return Waiting(f"return {fact.return_id} to leave {known.status}")
     moved = replace(known, status=status)
     if isinstance(fact, ReturnReceived):
+        if fact.receipt_id in known.receipts:
+            return state
+        receipts = known.receipts | {fact.receipt_id} if fact.receipt_id is not None else known.receipts
         received = dict(known.received)
         for line in fact.lines:
             received[line.line_id] = received.get(line.line_id, ZERO) + line.quantity
-        moved = replace(moved, received=received)
+        moved = replace(moved, received=received, receipts=receipts)
     elif isinstance(fact, ReturnInspected):
         if fact.inspection_id in known.inspected:
             return state
@@ -1096,6 +1101,8 @@ def document(ref: TwinRef, seen: OrderView) -> dict[str, Any]:
             "captured": _sum(state.captured),
             "refunded": _sum(state.refunded),
             "balance_due": balance_due(seen),
+            "captures": _moves(state.captured),
+            "refunds": _moves(state.refunded),
         },
         "invoicing": invoice_status(seen),
         "holds": {hold: reason for hold, (reason, _) in sorted(state.holds.items())},
@@ -1106,6 +1113,13 @@ def document(ref: TwinRef, seen: OrderView) -> dict[str, Any]:
             return_id: {"status": _return_status(seen, return_id, known), "received": dict(known.received)}
             for return_id, known in sorted(state.returns.items())
         },
+    }
+
+
+def _moves(moves: Mapping[str, Money]) -> dict[str, dict[str, Any]]:
+    return {
+        provider_id: {"amount": money.amount, "at": money.at, "witnesses": list(money.witnesses)}
+        for provider_id, money in sorted(moves.items())
     }
 
 

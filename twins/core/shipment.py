@@ -561,6 +561,7 @@ def document(ref: TwinRef, seen: ShipmentView) -> dict[str, Any]:
         "carrier": dispatched.carrier if dispatched else None,
         "tracking_numbers": list(dispatched.tracking_numbers) if dispatched else [],
         "dispatched_at": state.dispatched_at,
+        "dispatched_by": list(state.dispatched_by),
         "delivered_at": seen.delivered_at,
         "milestones": dict(seen.milestones),
         "flags": list(seen.flags),

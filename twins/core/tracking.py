@@ -129,6 +129,9 @@ def document(ref: TwinRef, seen: TrackingView) -> dict[str, Any]:
         "number": number,
         "shipments": [str(one) for one in seen.shipments],
         "milestones": {name.value: seen.state.reached[name].at for name in sorted(seen.state.reached)},
+        "witnesses": {
+            name.value: list(seen.state.reached[name].witnesses) for name in sorted(seen.state.reached)
+        },
         "signed_by": seen.state.signed_by,
         "last_place": seen.state.last_place,
         "bills": {bill.bill_id: bill.amount for bill in seen.state.bills.values()},

@@ -11,6 +11,7 @@ from rpds import HashTrieMap, HashTrieSet
 
 from canonical.envelope import Event, parse_structured
 from canonical.errors import InvariantViolated
+from canonical.facts.base import Retracted
 from canonical.facts.erp import PostingAnnulled, PostingConfirmed, PostingRejected
 from canonical.identity import EventId, PostingKey, TwinRef
 from canonical.postings import Command, Posting
@@ -54,6 +55,7 @@ class Snapshot:
     conflicts: HashTrieMap[EventId, int]
     """Ids told with different content, and in how many versions."""
     retracted: HashTrieSet[EventId]
+    retractions: HashTrieMap[EventId, tuple[Event, ...]]
     exists: bool
     """Somebody speaks of it. Not so a twin that was only mentioned by what has been taken back since."""
 
@@ -97,7 +99,7 @@ class Snapshot:
                 f"{event_id} was told in {count} versions; the one with the smallest digest counts"
                 for event_id, count in sorted(self.conflicts.items())
             ],
-            "retracted": sorted(self.retracted),
+            "retracted": [self._taken_back(one) for one in sorted(self.retractions)],
         }
 
     def postings(self) -> dict[str, Any]:
@@ -118,6 +120,17 @@ class Snapshot:
                 for record in self._by_key()
             ],
         }
+
+    def _taken_back(self, target: EventId) -> str:
+        said = []
+        for event in self.retractions[target]:
+            assert isinstance(event.fact, Retracted)
+            told_anew = (
+                f", told anew as {', '.join(event.fact.corrective_ids)}" if event.fact.corrective_ids else ""
+            )
+            said.append(f"{event.fact.reason} by {event.event_id}{told_anew}")
+        untold = "" if target in self.retracted else "; it has not been told here"
+        return f"{target}: {'; '.join(said)}{untold}"
 
     def _waits(self) -> list[str]:
         """What has to come: by the rules of its kind, for events that are held, and from the ERP."""
@@ -299,6 +312,7 @@ class Twin:
                 self.ledger.records,
                 self.history.conflicts,
                 self.history.retracted,
+                self.history.retractions,
                 self._exists(),
             )
         return self._snapshot

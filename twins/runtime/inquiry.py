@@ -112,7 +112,9 @@ class Inquiry:
             return None
         late = await asyncio.to_thread(self._late, ref, facts)
         recorded = {one.event.event_id: one for one in facts.told}
-        own = [one for one in facts.told if one.event.subject == ref]
+        own = [
+            one for one in facts.told if one.event.subject == ref and not isinstance(one.event.fact, REPLIES)
+        ]
         last = sorted(own, key=lambda one: one.event.time)[-FACTS_SHOWN:]
         return {
             **snapshot.explain(),
