@@ -18,7 +18,7 @@ from pydantic_core import from_json, to_json
 from canonical.catalogue import entry, schema_uri
 from canonical.errors import RejectedMessage
 from canonical.facts.base import Fact, Rank
-from canonical.identity import EventId, TwinRef, twin_ref
+from canonical.identity import EventId, TwinRef, event_id_of, twin_ref
 
 STRUCTURED = "application/cloudevents+json"
 BATCH = "application/cloudevents-batch+json"
@@ -78,7 +78,7 @@ class Event:
 
     @property
     def event_id(self) -> EventId:
-        return EventId(f"{self.source}#{self.id}")
+        return event_id_of(self.source, self.id)
 
     def digest(self) -> bytes:
         """SHA-256 of what the event says; how it travelled (trace, causation) is left out."""

@@ -25,6 +25,23 @@ EventId = NewType("EventId", str)
 PostingKey = NewType("PostingKey", str)
 """Business identity of an ERP document, such as ``goods-issue/SHP-7``."""
 
+
+def event_id_of(source: str, id: str) -> EventId:
+    """Join the two; a ``#`` in a source, which is a URI reference and may have one, is escaped."""
+    if "#" in source or "%" in source:
+        source = source.replace("%", "%25").replace("#", "%23")
+    return EventId(f"{source}#{id}")
+
+
+def posting_key(command: str, *parts: str) -> PostingKey:
+    """Join what names a document; a ``/`` within a part is escaped, so that no two names join to one key."""
+    return PostingKey("/".join((command, *map(_escaped, parts))))
+
+
+def _escaped(part: str) -> str:
+    return part.replace("%", "%25").replace("/", "%2F") if "/" in part or "%" in part else part
+
+
 KEY_LENGTH_MAX = 200
 _KEY = re.compile(r"[^\x00-\x1f\x7f]+")
 

@@ -98,25 +98,20 @@ def _hand_on(by_twin: dict[TwinRef, list[Event]]) -> None:
                 by_twin[order] += [replace(one, source=one.source + source) for one in by_twin[ref]]
 
 
-def _in_place(events: list[Event]) -> list[Said]:
-    def moment(event: Event) -> datetime:
-        if event.sequence is None:
-            return event.time
-        numbered = (one for one in events if one.source == event.source and one.sequence is not None)
-        earlier = [one.time for one in numbered if (one.sequence, one.id) <= (event.sequence, event.id)]
-        return max(earlier)
+def _in_place(events: list[Event]) -> Iterator[Said]:
+    """By time, then by the place that a kind of fact has in life; a source's numbers overrule both."""
 
-    def place(said: Said) -> Any:
-        event = said.event
-        return (
-            said.at,
-            event.fact.RANK,
-            event.source,
-            -1 if event.sequence is None else event.sequence,
-            event.id,
+    def moment(event: Event) -> tuple[datetime, int]:
+        numbered = [one for one in events if one.source == event.source and one.sequence is not None]
+        earlier = [one for one in numbered if (one.sequence, one.id) <= (event.sequence, event.id)]
+        return max(
+            (one.time, int(one.fact.RANK)) for one in (earlier if event.sequence is not None else [event])
         )
 
-    return sorted((Said(moment(event), event) for event in events), key=place)
+    def place(event: Event) -> Any:
+        return moment(event), event.source, -1 if event.sequence is None else event.sequence, event.id
+
+    return (Said(moment(event)[0], event) for event in sorted(events, key=place))
 
 
 # --- the world -------------------------------------------------------------------------------------------
@@ -315,6 +310,9 @@ class Order:
                 if line_id not in amended:
                     known.ordered = NONE
             for line_id, told in amended.items():
+                if line_id in self.lines and not told.quantity:  # amended away: its price stays
+                    self.lines[line_id].ordered = NONE
+                    continue
                 first = self.lines[line_id].first if line_id in self.lines else NONE
                 self.lines[line_id] = Line(told, exact(told.quantity), first)
 
@@ -808,6 +806,11 @@ def _lacking(short: Short, order: TwinRef, line_id: str) -> Fraction:
     return sum((lacks for (one, line, _), lacks in short.items() if (one, line) == (order, line_id)), NONE)
 
 
+def _named(*parts: str) -> str:
+    """A slash within a part is no separator."""
+    return "/".join(part.replace("%", "%25").replace("/", "%2F") for part in parts)
+
+
 def _posting(command: str, key: str, at: datetime, **content: Any) -> Plain:
     common = {"command": command, "key": key, "event_date": at.date(), "company": "main", "currency": "USD"}
     return common | content
@@ -820,7 +823,7 @@ def _order_postings(order: Order, short: Short) -> Iterator[Plain]:
         if there:
             yield _posting(
                 "reserve-stock",
-                f"reserve/{name}/{line_id}/{location}",
+                _named("reserve", name, line_id, location),
                 order.allocations[line_id, location].event.time,
                 order_id=name,
                 line_id=line_id,
@@ -835,7 +838,7 @@ def _order_postings(order: Order, short: Short) -> Iterator[Plain]:
         for provider_id, one in order.money(kind, field_name).items():
             yield _posting(
                 command,
-                f"{command}/{provider_id}/{name}",
+                _named(command, provider_id, name),
                 one.event.time,
                 order_id=name,
                 amount=cents(exact(one.fact.amount)),
@@ -855,7 +858,7 @@ def _invoices(order: Order) -> Iterator[Plain]:
             assert gone is not None
             yield _posting(
                 "invoice",
-                f"invoice/{shipment.key}/{order.ref.key}",
+                _named("invoice", shipment.key, order.ref.key),
                 gone.event.time,
                 order_id=order.ref.key,
                 shipment_id=shipment.key,
@@ -872,7 +875,7 @@ def _return_postings(order: Order) -> Iterator[Plain]:
         line = order.lines[back.line_id]
         if not all(order.world.has_goods_issue(ref) for ref in order.suppliers(back)):
             continue
-        key = f"{back.return_id}/{back.line_id}/{order.ref.key}"
+        key = _named(back.return_id, back.line_id, order.ref.key)
         common = {"order_id": order.ref.key, "return_id": back.return_id, "line_id": back.line_id}
         goods, before = [], back.before
         for (location, disposition), quantity in sorted(back.goods.items()):
@@ -917,14 +920,14 @@ def _shipment_postings(world: World, ref: TwinRef) -> Iterator[Plain]:
         if went.accepted
     ]
     at = gone.event.time
-    yield _posting("goods-issue", f"goods-issue/{ref.key}", at, shipment_id=ref.key, lines=lines)
+    yield _posting("goods-issue", _named("goods-issue", ref.key), at, shipment_id=ref.key, lines=lines)
     freight = world._told_of_dispatch(ref, "freight_cost")
     if not freight:
         return
     carrier = world._told_of_dispatch(ref, "carrier") or "unknown"
     accrued = cents(exact(freight))
     shared = {"shipment_id": ref.key, "carrier": carrier}
-    yield _posting("freight-accrual", f"freight-accrual/{ref.key}", at, amount=accrued, **shared)
+    yield _posting("freight-accrual", _named("freight-accrual", ref.key), at, amount=accrued, **shared)
     for number in world._told_of_dispatch(ref, "tracking_numbers") or ():
         bills: dict[str, Said] = {}
         for bill in world.of(TwinRef(Kind.TRACKING, f"{carrier}:{number}"), tr.CarrierBilled):
@@ -932,7 +935,7 @@ def _shipment_postings(world: World, ref: TwinRef) -> Iterator[Plain]:
         for bill_id, bill in bills.items():
             amount = exact(bill.fact.amount)
             if abs(amount - exact(freight)) <= exact(freight) * BILL_TOLERANCE:
-                key = f"carrier-bill/{bill_id}/{ref.key}"
+                key = _named("carrier-bill", bill_id, ref.key)
                 yield _posting(
                     "carrier-bill",
                     key,
@@ -955,19 +958,19 @@ def _stock_postings(stock: Stock) -> Iterator[Plain]:
         return None if unit is None else cents(unit * quantity)
 
     adjusted = [
-        (f"stock-adjustment/{one.fact.adjustment_id}", one, exact(one.fact.delta))
+        (_named("stock-adjustment", one.fact.adjustment_id), one, exact(one.fact.delta))
         for one in stock._once(st.StockAdjusted, "adjustment_id")
         if one.fact.delta
     ]
     adjusted += [
-        (f"stock-count/{count.fact.count_id}/{count.fact.status.value}", count, delta)
+        (_named("stock-count", count.fact.count_id, count.fact.status.value), count, delta)
         for count, delta in stock.variances()
     ]
     for document, one, delta in adjusted:
         at = one.event.time
         yield _posting(
             "stock-adjustment",
-            f"{document}/{name}",
+            f"{document}/{_named(name)}",
             at,
             status=one.fact.status.value,
             delta=delta,
@@ -979,7 +982,7 @@ def _stock_postings(stock: Stock) -> Iterator[Plain]:
             quantity, at = exact(one.fact.quantity), one.event.time
             yield _posting(
                 "transfer",
-                f"transfer/{one.fact.transfer_id}/{name}/{leg}",
+                _named("transfer", one.fact.transfer_id, name, leg),
                 at,
                 transfer_id=one.fact.transfer_id,
                 leg=leg,

@@ -353,7 +353,10 @@ def test_a_missed_webhook_of_a_shipment_is_seen_and_made_up_for_by_another_sourc
     polled = Event("/test/poll", "SHP/1", shipped.subject, shipped.time, shipped.fact)
     made_up = come_right(*came, polled)
     nothing_missed = come_right(*came, shipped)
-    assert made_up.documents_of_twins() == nothing_missed.documents_of_twins()
+    made, told = made_up.documents_of_twins(), nothing_missed.documents_of_twins()
+    witnesses = [state[str(shipped.subject)].pop("dispatched_by") for state in (made, told)]
+    assert witnesses == [[polled.event_id], [shipped.event_id]]
+    assert made == told
     assert made_up.live() == nothing_missed.live() == come_right(*came, shipped, registered, polled).live()
     assert made_up.status(SHOP_REF) == "delivered"
     assert codes(made_up, "tracking/ups:1Z1") == set()

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from canonical.identity import PostingKey, TwinRef
+from canonical.identity import PostingKey, TwinRef, posting_key
 from canonical.postings import Action, Command, PostGoodsIssue
 from twins.core.ledger import Status
 
@@ -47,7 +47,7 @@ class Dispatch:
 def reversed_first(command: Command) -> str | None:
     """Prefix of the keys that must be reversed before this reversal; None: nothing must."""
     if command.action is Action.REVERSE and isinstance(command.posting, PostGoodsIssue):
-        return f"invoice/{command.posting.shipment_id}/"
+        return posting_key("invoice", command.posting.shipment_id) + "/"
     return None
 
 

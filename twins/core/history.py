@@ -1,8 +1,8 @@
 """The set of events of one twin, in the one order that their content gives, and the fold over it.
 
 Sort key: ``(effective time, lifecycle rank, source, sequence, id)``. Within a source that numbers its events
-the numbers rule: the effective time is the running maximum of the times along the numbering. Nothing here
-knows when anything arrived.
+the numbers rule: time and rank are the running maximum along the numbering. Nothing here knows when anything
+arrived.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rpds import HashTrieMap, HashTrieSet
 
 from canonical.envelope import Event
 from canonical.facts.base import Retracted
-from canonical.identity import EventId
+from canonical.identity import EventId, event_id_of
 from twins.core.rules import Precedes, Waiting
 
 S = TypeVar("S")
@@ -28,12 +28,20 @@ CHECKPOINT_EVERY = 32
 """Events between two checkpoints: a late event replays at most this many, and those after it."""
 
 
+Moment = tuple[datetime, int]
+"""Time and lifecycle rank. Along a source's numbers both can only grow, so that the numbers rule."""
+
+
 class SortKey(NamedTuple):
     effective_time: datetime
     rank: int
     source: str
     sequence: int
     id: str
+
+    @property
+    def moment(self) -> Moment:
+        return self.effective_time, self.rank
 
 
 class Arrival(StrEnum):
@@ -154,6 +162,10 @@ class History(Generic[S]):
                 return Checkpoint(self._keys[position - 1], before + position, folded)
         return self.base
 
+    def stands(self) -> bool:
+        """Whether any fact has not been taken back."""
+        return bool(self._keys) or (self.base is not None and self.base.count > 0)
+
     def __len__(self) -> int:
         return len(self._told) + (self.base.count if self.base is not None else 0)
 
@@ -183,7 +195,7 @@ class History(Generic[S]):
         return Arrival.CONFLICT
 
     def _retract(self, event: Event, fact: Retracted) -> Arrival:
-        target = EventId(f"{fact.source}#{fact.id}")
+        target = event_id_of(fact.source, fact.id)
         by = (*self.retractions.get(target, ()), event)
         self.retractions = self.retractions.insert(target, tuple(sorted(by, key=lambda one: one.event_id)))
         known = self._told.get(target)
@@ -195,7 +207,7 @@ class History(Generic[S]):
 
     def _unretract(self, event: Event) -> None:
         assert isinstance(event.fact, Retracted)
-        target = EventId(f"{event.fact.source}#{event.fact.id}")
+        target = event_id_of(event.fact.source, event.fact.id)
         by = tuple(one for one in self.retractions[target] if one.event_id != event.event_id)
         if by:
             self.retractions = self.retractions.insert(target, by)
@@ -209,7 +221,7 @@ class History(Generic[S]):
     def _insert(self, event: Event) -> bool:
         """Place an event, and move those that its time pushes later. True if it is late."""
         if event.sequence is None:
-            return self._place(event, event.time)
+            return self._place(event, (event.time, event.rank))
         numbered = self._numbered.setdefault(event.source, [])
         insort(numbered, (event.sequence, event.id))
         return self._renumber(event.source, event.sequence, event.id)
@@ -229,21 +241,22 @@ class History(Generic[S]):
         numbered = self._numbered[source]
         first = bisect_left(numbered, (sequence, event_id))
         late = False
-        latest = self._key_of[EventId(f"{source}#{numbered[first - 1][1]}")].effective_time if first else None
+        latest = self._key_of[event_id_of(source, numbered[first - 1][1])].moment if first else None
         for _, later_id in numbered[first:]:
-            key_id = EventId(f"{source}#{later_id}")
+            key_id = event_id_of(source, later_id)
             event = self._told[key_id]
-            effective = event.time if latest is None else max(latest, event.time)
+            told = (event.time, event.rank)
+            effective = told if latest is None else max(latest, told)
             placed = self._key_of.get(key_id)
-            if placed is None or placed.effective_time != effective:
+            if placed is None or placed.moment != effective:
                 self._displace(key_id)
                 late |= self._place(event, effective)
             latest = effective
         return late
 
-    def _place(self, event: Event, effective: datetime) -> bool:
+    def _place(self, event: Event, effective: Moment) -> bool:
         sequence = -1 if event.sequence is None else event.sequence
-        key = SortKey(effective, event.rank, event.source, sequence, event.id)
+        key = SortKey(*effective, event.source, sequence, event.id)
         self._key_of[event.event_id] = key
         if not self._keys or self._keys[-1] < key:
             self._keys.append(key)
@@ -322,4 +335,4 @@ class History(Generic[S]):
         return Folded(state, held)
 
     def _event(self, key: SortKey) -> Event:
-        return self._told[EventId(f"{key.source}#{key.id}")]
+        return self._told[event_id_of(key.source, key.id)]

@@ -129,7 +129,7 @@ def plan(
             if want is None or want is have.posting or want == have.posting:
                 continue
         elif have is not None and have.status in _LIVE:
-            if want is have.posting or want == have.posting:
+            if want is not None and _is_as_told(want, have):
                 continue
             reversals.append(Command(Action.REVERSE, have.version, have.posting))
             records.append(replace(have, status=TRANSITIONS[have.status]["not desired"], reason=None))
@@ -138,6 +138,15 @@ def plan(
             posts.append(Command(Action.POST, version, want))
             records.append(Record(want, version, Status.QUEUED))
     return reversals + posts, records
+
+
+def _is_as_told(want: Posting, have: Record) -> bool:
+    """A command that still waits must not wait for documents that it does not build on any more."""
+    if want is have.posting:
+        return True
+    return want == have.posting and (
+        have.status is not Status.QUEUED or want.requires == have.posting.requires
+    )
 
 
 def answered(record: Record, reply: Fact) -> Record:

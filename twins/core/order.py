@@ -56,6 +56,7 @@ from canonical.identity import (
     TwinRef,
     customer,
     item,
+    posting_key,
     return_,
     sku_and_location,
     stock,
@@ -542,11 +543,14 @@ def view(ref: TwinRef, state: OrderState, inbox: Registers, policy: Policy) -> O
 
 
 def _wanted(state: OrderState) -> dict[str, tuple[OrderLine, Decimal]]:
-    """Lines and how much of each is asked for now; a line that was amended away stays, with none."""
+    """Lines and how much of each is asked for now; one that was amended away stays, with none."""
     if state.placed is None:
         return {}
     wanted = {line.line_id: (line, ZERO) for line in state.placed.lines}
-    return wanted | {line_id: (line, line.quantity) for line_id, line in _lines(state).items()}
+    for line_id, line in _lines(state).items():
+        if line.quantity or line_id not in wanted:
+            wanted[line_id] = (line, line.quantity)
+    return wanted
 
 
 def _missing(state: OrderState, lines: Mapping[str, LineView], inbox: Registers) -> tuple[str, ...]:
@@ -873,7 +877,7 @@ def _reserves(ref: TwinRef, seen: OrderView) -> list[Posting]:
         if quantity:
             found.append(
                 ReserveStock(
-                    key=PostingKey(f"reserve/{ref.key}/{line_id}/{location}"),
+                    key=posting_key("reserve", ref.key, line_id, location),
                     event_date=allocation.at.date(),
                     company=seen.company,
                     currency=seen.currency,
@@ -891,7 +895,7 @@ def _reserves(ref: TwinRef, seen: OrderView) -> list[Posting]:
 def _payments(ref: TwinRef, seen: OrderView) -> list[Posting]:
     found: list[Posting] = [
         PostPayment(
-            key=PostingKey(f"payment/{payment_id}/{ref.key}"),
+            key=posting_key("payment", payment_id, ref.key),
             event_date=money.at.date(),
             company=seen.company,
             currency=money.currency,
@@ -904,7 +908,7 @@ def _payments(ref: TwinRef, seen: OrderView) -> list[Posting]:
     ]
     found += [
         PostRefund(
-            key=PostingKey(f"refund/{refund_id}/{ref.key}"),
+            key=posting_key("refund", refund_id, ref.key),
             event_date=money.at.date(),
             company=seen.company,
             currency=money.currency,
@@ -919,7 +923,7 @@ def _payments(ref: TwinRef, seen: OrderView) -> list[Posting]:
 
 
 def _invoice_key(ref: TwinRef, shipment: TwinRef) -> PostingKey:
-    return PostingKey(f"invoice/{shipment.key}/{ref.key}")
+    return posting_key("invoice", shipment.key, ref.key)
 
 
 def _invoices(ref: TwinRef, seen: OrderView) -> list[Posting]:
@@ -937,7 +941,7 @@ def _invoices(ref: TwinRef, seen: OrderView) -> list[Posting]:
                 company=seen.company,
                 currency=seen.currency,
                 justified_by=(*seen.state.placed_by[:1], *shipment.progress.causes),
-                requires=(PostingKey(f"goods-issue/{shipment.shipment.key}"),),
+                requires=(posting_key("goods-issue", shipment.shipment.key),),
                 order_id=ref.key,
                 shipment_id=shipment.shipment.key,
                 customer_id=seen.state.placed.customer_id if seen.state.placed else None,
@@ -1032,12 +1036,12 @@ def _return_receipt(
         goods.append(ReturnedGoods(location=location, disposition=disposition, quantity=quantity, cost=cost))
         before += quantity
     return PostReturnReceipt(
-        key=PostingKey(f"return-receipt/{part.return_id}/{part.line_id}/{ref.key}"),
+        key=posting_key("return-receipt", part.return_id, part.line_id, ref.key),
         event_date=part.at.date(),
         company=seen.company,
         currency=seen.currency,
         justified_by=part.causes,
-        requires=tuple(PostingKey(f"goods-issue/{one.shipment.key}") for one in suppliers),
+        requires=tuple(posting_key("goods-issue", one.shipment.key) for one in suppliers),
         order_id=ref.key,
         return_id=part.return_id,
         line_id=part.line_id,
@@ -1060,7 +1064,7 @@ def _credit_note(
 ) -> PostCreditNote:
     net, tax = _credit_amounts(seen, part)
     return PostCreditNote(
-        key=PostingKey(f"credit-note/{part.return_id}/{part.line_id}/{ref.key}"),
+        key=posting_key("credit-note", part.return_id, part.line_id, ref.key),
         event_date=part.at.date(),
         company=seen.company,
         currency=seen.currency,

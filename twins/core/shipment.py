@@ -36,7 +36,7 @@ from canonical.facts.shipment import (
     ShipmentVoided,
 )
 from canonical.facts.tracking import Milestone
-from canonical.identity import EventId, PostingKey, TwinRef, item, order, stock, tracking
+from canonical.identity import EventId, PostingKey, TwinRef, item, order, posting_key, stock, tracking
 from canonical.money import ZERO, rounded
 from canonical.postings import AccrueFreight, GoodsLine, MatchCarrierBill, PostGoodsIssue, Posting
 from twins.core.contributions import (
@@ -380,7 +380,7 @@ def _goods_issue(ref: TwinRef, seen: ShipmentView) -> PostGoodsIssue | None:
     if not lines:
         return None
     return PostGoodsIssue(
-        key=PostingKey(f"goods-issue/{ref.key}"),
+        key=posting_key("goods-issue", ref.key),
         event_date=at.date(),
         company=first.company,
         currency=first.currency,
@@ -517,7 +517,7 @@ def _accrual(ref: TwinRef, seen: ShipmentView, dispatched: ShipmentDispatched) -
     assert dispatched.freight_cost is not None
     currency = dispatched.freight_currency or seen.goods_issue.currency
     return AccrueFreight(
-        key=PostingKey(f"freight-accrual/{ref.key}"),
+        key=posting_key("freight-accrual", ref.key),
         event_date=seen.goods_issue.event_date,
         company=seen.goods_issue.company,
         currency=currency,
@@ -531,7 +531,7 @@ def _accrual(ref: TwinRef, seen: ShipmentView, dispatched: ShipmentDispatched) -
 def _bill(ref: TwinRef, seen: ShipmentView, bill: Bill, accrual: AccrueFreight) -> MatchCarrierBill:
     first = seen.bills[0].bill_id == bill.bill_id
     return MatchCarrierBill(
-        key=PostingKey(f"carrier-bill/{bill.bill_id}/{ref.key}"),
+        key=posting_key("carrier-bill", bill.bill_id, ref.key),
         event_date=bill.at.date(),
         company=accrual.company,
         currency=bill.currency,

@@ -36,9 +36,10 @@ from canonical.facts.stock import (
     TransferredIn,
     TransferredOut,
 )
-from canonical.identity import EventId, Kind, PostingKey, TwinRef, item, sku_and_location, stock
+from canonical.identity import EventId, Kind, PostingKey, TwinRef, item, posting_key, sku_and_location, stock
 from canonical.money import ZERO, rounded
 from canonical.postings import Posting, PostStockAdjustment, PostTransfer
+from canonical.types import plain
 from twins.core.contributions import (
     INTEREST,
     InTransit,
@@ -456,7 +457,7 @@ class _Reservations:
             if place == self.cut:
                 quantity -= self.goods - self.before_cut
             if place >= self.cut and quantity:
-                yield ShortLine(place.line_id, quantity)
+                yield ShortLine(place.line_id, plain(quantity))
 
 
 @dataclass(slots=True)
@@ -559,7 +560,7 @@ class StockView:
         moved = ZERO
         if count.since is None or count.since < count.boundary:
             moved = self.moved[count.status][count.boundary]
-        return count.quantity - (count.base + count.own + moved)
+        return plain(count.quantity - (count.base + count.own + moved))
 
 
 def view(ref: TwinRef, state: StockState, inbox: StockInbox, policy: Policy) -> StockView:
@@ -568,7 +569,7 @@ def view(ref: TwinRef, state: StockState, inbox: StockInbox, policy: Policy) -> 
     for status in StockStatus:
         count, others = state.last_count(status), inbox.moves.get(status)
         base = count.quantity if count is not None else ZERO
-        on_hand[status] = base + state.since.get(status, ZERO) + (others.after if others else ZERO)
+        on_hand[status] = plain(base + state.since.get(status, ZERO) + (others.after if others else ZERO))
     changed = inbox.reservations.grant(max(ZERO, on_hand[StockStatus.SELLABLE]))
     inbox.destinations |= state.sent.keys()
     changed |= {stock(sku_and_location(ref)[0], location) for location in inbox.destinations}
@@ -576,9 +577,9 @@ def view(ref: TwinRef, state: StockState, inbox: StockInbox, policy: Policy) -> 
         state,
         on_hand,
         {status: moves.sums for status, moves in inbox.moves.items()},
-        inbox.reservations.total,
+        plain(inbox.reservations.total),
         inbox.reservations.short,
-        inbox.sent_here - state.arrived,
+        plain(inbox.sent_here - state.arrived),
         inbox.card,
         policy,
         changed,
@@ -641,13 +642,13 @@ def _key(ref: TwinRef, name: str) -> PostingKey | None:
     kind, _, document_id = name.partition("/")
     match kind:
         case "adjustment":
-            return PostingKey(f"stock-adjustment/{document_id}/{ref.key}")
+            return posting_key("stock-adjustment", document_id, ref.key)
         case "count":
             status, _, count_id = document_id.partition("/")
-            return PostingKey(f"stock-count/{count_id}/{status}/{ref.key}")
+            return posting_key("stock-count", count_id, status, ref.key)
         case "leg":
             transfer_id, _, leg = document_id.rpartition("/")
-            return PostingKey(f"transfer/{transfer_id}/{ref.key}/{leg}")
+            return posting_key("transfer", transfer_id, ref.key, leg)
         case _:
             return None
 
@@ -690,7 +691,7 @@ def _adjustment(
 def _transfer(ref: TwinRef, seen: StockView, key: PostingKey, leg: Leg) -> PostTransfer:
     sku, location = sku_and_location(ref)
     currency = _currency(seen)
-    out = PostingKey(f"transfer/{leg.transfer_id}/{stock(sku, leg.other).key}/out")
+    out = posting_key("transfer", leg.transfer_id, stock(sku, leg.other).key, "out")
     return PostTransfer(
         key=key,
         event_date=leg.at.date(),

@@ -318,9 +318,15 @@ class Twin:
         return self._snapshot
 
     def _exists(self) -> bool:
-        """Whether anybody speaks of it; master data that answers its own question does not."""
-        if len(self.history) or self.ledger.records:
-            return True
+        """Whether anybody speaks of it, or ever did."""
+        return bool(len(self.history) or self.ledger.records or self._is_spoken_to())
+
+    def _speaks(self) -> bool:
+        """Whether it has anything to say to others: not so one of which all was taken back."""
+        return self.history.stands() or self._is_spoken_to()
+
+    def _is_spoken_to(self) -> bool:
+        """By others than master data that answers its own question."""
         return any(
             word.value is not None and not isinstance(word.value, ItemCard | CustomerCard)
             for word in self.registers.values()
@@ -373,9 +379,10 @@ class Twin:
 
     def _wanted(self, seen: Any) -> Mapping[TwinRef, Value | None]:
         """At least what must be said anew; None to those who are to hear nothing any more."""
-        if self._spoke and self.rules.changed_contributions is not None and self._exists():
+        speaks = self._speaks()
+        if speaks and self._spoke and self.rules.changed_contributions is not None:
             return self.rules.changed_contributions(self.ref, seen)
-        self._spoke = self._exists()
+        self._spoke = speaks
         wanted = self.rules.contributions(self.ref, seen) if self._spoke else {}
         return {**dict.fromkeys(target for target in self.contributed if target not in wanted), **wanted}
 
