@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 
 .PHONY: help
 help: ## Show what there is to make
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 .PHONY: setup
 setup: $(STAMP) ## Make the virtual environment and install what the lock file names
@@ -49,6 +49,10 @@ campaign: setup ## Look for a broken order for half an hour: thousands of genera
 .PHONY: bench
 bench: setup ## Measure the pipe: RabbitMQ quorum queue, twins, SQLite with synchronous=FULL
 	$(BIN)/python -m tests.services run -- $(BIN)/python -m tests.bench.pipe $(ARGS)
+
+.PHONY: bench-cost
+bench-cost: setup ## Measure what an event costs on twins with a long life behind them
+	$(BIN)/python -m tests.bench.cost $(ARGS)
 
 .PHONY: format
 format: setup ## Format and mend what can be mended
