@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -15,7 +16,7 @@ from canonical.facts.base import Fact, Retracted
 FactType = type[Fact]
 
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
-"""Turns the data of one major version into that of the next."""
+"""Turns the data of one major version into that of the next; what it is given is its own to change."""
 
 _TYPE = re.compile(r"io\.twinsync\.[a-z]+\.[a-z-]+\.v([1-9][0-9]*)")
 
@@ -27,6 +28,18 @@ class Entry:
     version: int
     upcasters: tuple[Upcaster, ...] = ()
     """From an old version up to the model's, applied in order; empty for the current version."""
+
+    def upcast(self, data: Any) -> Any:
+        """Bring decoded data of this version up to the model's; *data* itself stays as it is.
+
+        Raises: RejectedMessage where an upcaster misses what it builds on: no model checks old data first.
+        """
+        try:
+            for upcast in self.upcasters:
+                data = upcast(deepcopy(data))
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise RejectedMessage(f"not the data of {self.type}: {error!r}", field="data") from error
+        return data
 
 
 def _facts() -> Iterator[type[Fact]]:
@@ -62,10 +75,11 @@ def entry(event_type: str) -> Entry:
 
 
 def json_schemas() -> dict[str, dict[str, Any]]:
-    """JSON Schema (2020-12) of each fact's ``data``, by type."""
+    """JSON Schema (2020-12) of each fact's ``data``, by type; old versions have a model no longer."""
     return {
         name: {"$id": schema_uri(name), **found.model.model_json_schema()}
         for name, found in sorted(CATALOGUE.items())
+        if not found.upcasters
     }
 
 

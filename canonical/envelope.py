@@ -7,6 +7,7 @@ that holds attributes and data; *binary*, attributes in ``ce-`` headers and the 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -27,6 +28,8 @@ BODY_BYTES_MAX = 1_048_576
 """A fact is small; whatever is larger is a file in the wrong place."""
 
 _TEXT_LENGTH_MAX = 512
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+"""In no attribute, as in no key or identifier (CloudEvents 1.0.2, 3.1): PostgreSQL could not store a NUL."""
 _ATTRIBUTES = frozenset(
     [
         "specversion",
@@ -49,7 +52,7 @@ _ATTRIBUTES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One fact as one source told it. *time* is when it happened (UTC), never when it arrived."""
+    """One fact as one source told it. *time* is when it happened (kept in UTC), never when it arrived."""
 
     source: str
     id: str
@@ -65,6 +68,8 @@ class Event:
     """The fact in its one canonical spelling; filled in where it is left out."""
 
     def __post_init__(self) -> None:
+        if self.time.tzinfo not in (UTC, None):
+            object.__setattr__(self, "time", self.time.astimezone(UTC))
         if not self.data_json:
             object.__setattr__(self, "data_json", self.fact.model_dump_json(exclude_defaults=True).encode())
 
@@ -164,9 +169,7 @@ def from_attributes(attributes: Any) -> Event:
     sequence = _sequence(attributes.get("sequence"))
     if "data" not in attributes:
         raise RejectedMessage("missing", field="data")
-    data = attributes["data"]
-    for upcast in found.upcasters:
-        data = upcast(data)
+    data = found.upcast(attributes["data"])
     try:
         fact = found.model.model_validate(data)
     except ValidationError as error:
@@ -209,6 +212,8 @@ def _text(attributes: Mapping[str, Any], name: str) -> str:
         raise RejectedMessage("missing", field=name)
     if not isinstance(value, str) or not value or len(value) > _TEXT_LENGTH_MAX:
         raise RejectedMessage(f"expected text of 1 to {_TEXT_LENGTH_MAX} characters", field=name)
+    if _CONTROL.search(value):
+        raise RejectedMessage("a control character", field=name)
     return value
 
 
@@ -235,7 +240,9 @@ def _sequence(value: Any) -> int | None:
         return None
     try:
         number = int(value)
-    except (TypeError, ValueError):
+        if isinstance(value, float) and number != value:
+            raise ValueError
+    except (OverflowError, TypeError, ValueError):
         raise RejectedMessage(f"expected a whole number, got {value!r}", field="sequence") from None
     if not 0 <= number < 2**63:
         raise RejectedMessage("expected 0 to 2^63 - 1", field="sequence")

@@ -14,13 +14,16 @@ _QUANTITY_MAX = Decimal(10) ** 12
 
 
 def plain(number: Decimal) -> Decimal:
-    """One spelling for each number: 1.50 and 1.5 are the same fact, and hash alike."""
+    """One spelling for each number: 1.50 and 1.5 are the same fact, and hash alike; so do 0 and -0."""
     whole = number.to_integral_value()
-    return whole.quantize(Decimal(1)) if whole == number else number.normalize()
+    return whole.quantize(Decimal(1)) + money.ZERO if whole == number else number.normalize()
 
 
 def _utc(moment: datetime) -> datetime:
-    return moment.astimezone(UTC)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("in UTC it is outside the years 1 to 9999") from None
 
 
 Identifier = Annotated[

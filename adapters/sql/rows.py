@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
+from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
 from sqlalchemy import RowMapping
 
 from adapters.sql.checkpoints import code, dumped
 from canonical.catalogue import entry
 from canonical.envelope import Event
+from canonical.errors import InvariantViolated, RejectedMessage
+from canonical.facts.base import Fact
 from canonical.identity import TwinRef, twin_ref
 from canonical.postings import POSTING, Action, Command, Posting
 from twins.core.contributions import (
@@ -31,6 +35,7 @@ from twins.core.twin import Snapshot
 from twins.ports import Told, TwinRow
 
 Row = dict[str, Any]
+T = TypeVar("T")
 
 UNHEARD_OF = "unheard-of"
 """Status of a row that is kept for its version alone: its twin does not exist, and no list shows it."""
@@ -66,15 +71,14 @@ def event_row(event: Event, arrival: Arrival, recorded_at: str) -> Row:
 
 
 def read_event(row: RowMapping) -> Event:
-    """Rebuild an event; an old version's data is brought up to today's model."""
-    found = entry(row["type"])
-    if found.upcasters:
-        data = from_json(row["data"])
-        for upcast in found.upcasters:
-            data = upcast(data)
-        fact = found.model.model_validate(data)
-    else:
-        fact = found.model.model_validate_json(row["data"])
+    """Rebuild an event; one told in an old version becomes the event that today's version would tell.
+
+    Raises: InvariantViolated naming the event, where today's code cannot read what an earlier one stored.
+    """
+    try:
+        fact, data_json = _read_fact(row)
+    except (RejectedMessage, ValidationError) as error:
+        raise _unreadable(row, ("twin", "source", "id"), error) from error
     context = from_json(row["context"]) if row["context"] else {}
     return Event(
         source=row["source"],
@@ -86,8 +90,29 @@ def read_event(row: RowMapping) -> Event:
         correlation_id=context.get("correlationid"),
         causation_id=context.get("causationid"),
         traceparent=context.get("traceparent"),
-        data_json=row["data"].encode(),
+        data_json=data_json,
     )
+
+
+def _read_fact(row: RowMapping) -> tuple[Fact, bytes]:
+    """The fact and its canonical spelling; empty, to be spelled anew, where an old version was stored."""
+    found = entry(row["type"])
+    if found.upcasters:
+        return found.model.model_validate(found.upcast(from_json(row["data"]))), b""
+    return found.model.model_validate_json(row["data"]), row["data"].encode()
+
+
+def _read(kind: TypeAdapter[T], row: RowMapping, column: str, *key: str) -> T:
+    """Raises: InvariantViolated naming the row by its *key*."""
+    try:
+        return kind.validate_json(row[column])
+    except ValidationError as error:
+        raise _unreadable(row, key, error) from error
+
+
+def _unreadable(row: RowMapping, key: Iterable[str], error: Exception) -> InvariantViolated:
+    name = ", ".join(f"{column} {row[column]}" for column in key)
+    return InvariantViolated(f"stored row with {name}: {error}")
 
 
 def read_told(row: RowMapping) -> Told:
@@ -117,7 +142,7 @@ def _repeated_json(value: Value) -> str:
 
 
 def read_register(row: RowMapping) -> Contribution:
-    value = None if row["value"] is None else VALUE.validate_json(row["value"])
+    value = None if row["value"] is None else _read(VALUE, row, "value", "source", "target")
     return Contribution(twin_ref(row["source"]), twin_ref(row["target"]), row["version"], value)
 
 
@@ -183,7 +208,7 @@ def posting_row(owner: TwinRef, record: Record, erp: str, changed_at: str) -> Ro
 
 def read_record(row: RowMapping) -> Record:
     return Record(
-        POSTING.validate_json(row["posting"]),
+        _read(POSTING, row, "posting", "key", "version"),
         row["version"],
         Status(row["status"]),
         row["document"],
@@ -207,7 +232,7 @@ def command_row(owner: TwinRef, command: Command, erp: str, queued_at: str) -> R
 
 
 def read_command(row: RowMapping) -> QueuedCommand:
-    posting = POSTING.validate_json(row["posting"])
+    posting = _read(POSTING, row, "posting", "key", "version")
     command = Command(Action(row["action"]), row["version"], posting)
     return QueuedCommand(row["number"], twin_ref(row["twin"]), command, bool(row["sent"]), row["attempts"])
 

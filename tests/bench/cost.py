@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from statistics import median
 from time import perf_counter
 
@@ -148,13 +149,13 @@ def _late_count(bench: Bench, number: int) -> tuple[list[Event], list[Contributi
 
 def _issued(bench: Bench, number: int) -> Contribution:
     bench.told += 1
-    move = Moved("issue", "sellable", -1, START + STEP * bench.told)  # type: ignore[arg-type]
+    move = Moved("issue", "sellable", Decimal(-1), START + STEP * bench.told)
     return Contribution(shipment(f"S{bench.told}"), SHELF, 1, Issue((move,)))
 
 
 def _reserved(bench: Bench, number: int) -> Contribution:
     bench.told += 1
-    line = ReservedLine("1", 2, START + STEP * bench.told)  # type: ignore[arg-type]
+    line = ReservedLine("1", Decimal(2), START + STEP * bench.told)
     return Contribution(order(f"SO-{bench.told}"), SHELF, 1, Reservations((line,), ()))
 
 
@@ -279,10 +280,8 @@ def main() -> int:
     wanted = [case for case in CASES if all(word in case.name for word in sys.argv[1:])]
     table = Table("what happens", "fresh µs", "old µs", "ratio", "at most", title="cost of one event")
     missed = 0
-    benches: dict[object, Bench] = {}
     for case in track(wanted, description="measuring", console=Console(stderr=True), transient=True):
-        old = benches.setdefault(case.old, None) or case.old()  # type: ignore[arg-type]
-        benches[case.old] = old
+        old = case.old()
         gc.collect()
         gc.disable()
         pairs = list(_rounds(case, old))

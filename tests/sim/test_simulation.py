@@ -271,7 +271,7 @@ def slipped_past_a_count(monkeypatch: pytest.MonkeyPatch) -> None:
     """A late movement is added to what is there now, although a count came after it."""
     from twins.core import stock
 
-    monkeypatch.setattr(stock, "_first_count_after", lambda state, status, precedes: ("", None))
+    monkeypatch.setattr(stock, "_first_count_after", lambda state, status, around: "")
 
 
 def goods_never_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:

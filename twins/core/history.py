@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from itertools import chain
+from itertools import takewhile
 from typing import Generic, NamedTuple, TypeVar
 
 from rpds import HashTrieMap, HashTrieSet
@@ -20,7 +20,7 @@ from rpds import HashTrieMap, HashTrieSet
 from canonical.envelope import Event
 from canonical.facts.base import Retracted
 from canonical.identity import EventId, event_id_of
-from twins.core.rules import Precedes, Waiting
+from twins.core.rules import Around, Waiting
 
 S = TypeVar("S")
 
@@ -86,7 +86,7 @@ class Checkpoint(Generic[S]):
 class History(Generic[S]):
     initial: S
     evolve: Callable[[S, Event], S | Waiting]
-    slip_in: Callable[[S, Event, Precedes], S | None] | None = None
+    slip_in: Callable[[S, Event, Around[S]], Callable[[S], S] | None] | None = None
     """For long histories: see `Rules.slip_in`."""
     checkpoint_every: int = CHECKPOINT_EVERY
     base: Checkpoint[S] | None = None
@@ -270,18 +270,15 @@ class History(Generic[S]):
         if self.slip_in is None or self._folded is None or position >= self._position:
             return False
 
-        def precedes(other: EventId) -> bool:
-            placed = self._key_of.get(other)
-            return placed is not None and key < placed
-
-        later: list[tuple[int, Folded[S]]] = []
-        for place, folded in chain([(self._position, self._folded)], reversed(self._checkpoints)):
-            if place <= position:
-                break
-            state = None if folded.held else self.slip_in(folded.state, event, precedes)
-            if state is None:
-                return False
-            later.append((place + 1, Folded(state)))
+        places = [(self._position, self._folded)]
+        places += takewhile(lambda one: one[0] > position, reversed(self._checkpoints))
+        around = _Place(self, position, key)
+        if any(folded.held for _, folded in places) or around.has_held_before():
+            return False
+        slip = self.slip_in(self._folded.state, event, around)
+        if slip is None:
+            return False
+        later = [(place + 1, Folded(slip(folded.state))) for place, folded in places]
         (self._position, self._folded), *checkpoints = later
         if checkpoints:
             self._checkpoints[-len(checkpoints) :] = reversed(checkpoints)
@@ -336,3 +333,30 @@ class History(Generic[S]):
 
     def _event(self, key: SortKey) -> Event:
         return self._told[event_id_of(key.source, key.id)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Place(Generic[S]):
+    """Implements `Around` for an event that has just been given its place."""
+
+    history: History[S]
+    position: int
+    key: SortKey
+
+    def state_before(self) -> S:
+        place, folded = self._checkpoint()
+        for key in self.history._keys[place : self.position]:
+            folded = self.history._step(folded, self.history._event(key))
+        return folded.state
+
+    def precedes(self, other: EventId) -> bool:
+        placed = self.history._key_of.get(other)
+        return placed is not None and self.key < placed
+
+    def has_held_before(self) -> bool:
+        return bool(self._checkpoint()[1].held)
+
+    def _checkpoint(self) -> tuple[int, Folded[S]]:
+        before = (one for one in reversed(self.history._checkpoints) if one[0] <= self.position)
+        base = self.history.base
+        return next(before, (0, base.folded if base is not None else Folded(self.history.initial)))

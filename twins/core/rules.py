@@ -14,10 +14,9 @@ from canonical.postings import Posting
 from twins.core.contributions import Value
 
 S = TypeVar("S")
-Precedes = Callable[[EventId], bool]
-"""Whether the event in question sorts before another."""
 I = TypeVar("I", bound="Inbox")  # noqa: E741
 V = TypeVar("V")
+S_co = TypeVar("S_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +52,18 @@ class Policy:
     """How long a carrier's scan may lack the warehouse's dispatch before it is an exception."""
     origin_deadline: timedelta = timedelta(hours=24)
     """How long a twin may stay provisional, or an event held, before it is an exception."""
+
+
+class Around(Protocol[S_co]):
+    """What lies before and after the place of a late event."""
+
+    def state_before(self) -> S_co:
+        """The state that the event finds, at the cost of folding from the checkpoint before it."""
+        ...
+
+    def precedes(self, other: EventId) -> bool:
+        """Whether the event sorts before another."""
+        ...
 
 
 class Inbox(Protocol):
@@ -108,10 +119,11 @@ class Rules(Generic[S, I, V]):
     """What has to come before it can go on."""
     labels: Callable[[TwinRef, V], dict[str, str | None]] = _no_labels
     """What lists filter by: ``customer_id``, ``sku``, ``location``."""
-    slip_in: Callable[[S, Event, Precedes], S | None] | None = None
-    """What folding again from a late event on would give, found from the state that has all but that event.
+    slip_in: Callable[[S, Event, Around[S]], Callable[[S], S] | None] | None = None
+    """How to slip a late event into states that were folded without it: the latest, which is given, and those
+    between the event's place and that one. The same as folding again; None where it takes more to tell.
 
-    For twins of long histories. None where it would take more than the event and the state to tell.
+    For twins of long histories.
     """
     endless: bool = False
     """Its history never ends, so its fold is kept in storage from time to time."""

@@ -13,7 +13,7 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
@@ -52,7 +52,7 @@ from twins.core.contributions import (
     ShortLine,
     Value,
 )
-from twins.core.rules import Finding, Policy, Precedes, Rules
+from twins.core.rules import Around, Finding, Policy, Rules
 from twins.core.trail import Trail, between
 
 TRANSITIONS: Mapping[StockStatus, Mapping[type[Fact], tuple[StockStatus, ...]]] = {
@@ -188,45 +188,80 @@ def _moving(event: Event) -> tuple[str, Document, _Deltas]:
             raise InvariantViolated(f"{event.type} is no fact about stock")
 
 
-def slip_in(state: StockState, event: Event, precedes: Precedes) -> StockState | None:
-    """A late movement: what is on hand since the last count changes, or what the next count had to find."""
+def slip_in(
+    latest: StockState, event: Event, around: Around[StockState]
+) -> Callable[[StockState], StockState] | None:
+    """A late movement is on hand now, or for the next count to find; a late count comes between two."""
+    if isinstance(event.fact, StockCounted):
+        return _slip_count(latest, event, event.fact, around)
     if not isinstance(event.fact, _MOVING):
         return None
     name, document, moves = _moving(event)
-    if name in state.documents:
+    if name in latest.documents:
         return None
-    after: list[tuple[StockStatus, Decimal]] = []
-    counts: dict[str, Count] = {}
-    for status, delta in moves:
-        counted, following = _first_count_after(state, status, precedes)
-        if following is None:
-            after.append((status, delta))
-        else:
-            counts[counted] = following._replace(own=following.own + delta)
-    slipped = _filed(state, name, document, tuple(after))
-    if not counts:
+    following = [(status, delta, _first_count_after(latest, status, around)) for status, delta in moves]
+
+    def slip(state: StockState) -> StockState:
+        after = tuple((status, delta) for status, delta, count in following if count not in state.documents)
+        slipped = _filed(state, name, document, after)
+        for _, delta, count in following:
+            if count in state.documents:
+                slipped = _found_more(slipped, count, delta)
         return slipped
-    trail = slipped.trail
-    for counted in counts:
-        trail = trail.then(counted)
-    return replace(slipped, documents=slipped.documents.update(counts), trail=trail)
+
+    return slip
+
+
+def _slip_count(
+    latest: StockState, event: Event, fact: StockCounted, around: Around[StockState]
+) -> Callable[[StockState], StockState] | None:
+    """What moved before it is counted; what moved after it is since then, or for the next count to find."""
+    name, status = f"count/{fact.status}/{fact.count_id}", fact.status
+    if name in latest.documents:
+        return None
+    count = _count(around.state_before(), event, fact)
+    following = _first_count_after(latest, status, around)
+    after = latest.documents.get(following)
+    if isinstance(after, Count) and after.boundary < count.boundary:
+        return None  # clocks were set back: boundaries of later counts depend on it too
+
+    def slip(state: StockState) -> StockState:
+        found = state.documents.get(following)
+        documents, last, since = state.documents.insert(name, count), state.last, state.since
+        trail = state.trail.then(name)
+        if isinstance(found, Count):
+            before = (name, count.boundary, count.quantity)
+            later = found._replace(
+                before=before[0], since=before[1], base=before[2], own=found.own - count.own
+            )
+            documents, trail = documents.insert(following, later), trail.then(following)
+        else:
+            last = {**last, status: name}
+            since = {**since, status: since.get(status, ZERO) - count.own}
+        return replace(state, documents=documents, last=last, since=since, trail=trail)
+
+    return slip
+
+
+def _found_more(state: StockState, name: str, delta: Decimal) -> StockState:
+    count = state.documents[name]
+    assert isinstance(count, Count)
+    counted = count._replace(own=count.own + delta)
+    return replace(state, documents=state.documents.insert(name, counted), trail=state.trail.then(name))
 
 
 _MOVING = (StockAdjusted, StockReceived, StockStatusChanged, TransferredOut, TransferredIn)
 
 
-def _first_count_after(
-    state: StockState, status: StockStatus, precedes: Precedes
-) -> tuple[str, Count | None]:
-    """Going back from the last."""
-    found: tuple[str, Count | None] = ("", None)
-    name = state.last.get(status)
+def _first_count_after(state: StockState, status: StockStatus, around: Around[StockState]) -> str:
+    """Going back from the last. Empty where the event comes after all of them."""
+    found, name = "", state.last.get(status)
     while name is not None:
         count = state.documents[name]
         assert isinstance(count, Count)
-        if not precedes(count.witnesses[0]):
+        if not around.precedes(count.witnesses[0]):
             break
-        found, name = (name, count), count.before
+        found, name = name, count.before
     return found
 
 
