@@ -55,7 +55,7 @@ from canonical.types import (
     SsccText,
     Text,
 )
-from tests.properties.test_generated_histories import EXAMPLES
+from tests.properties.generated import EXAMPLES
 from tests.stories import golden
 from tests.world import DAY, World
 from twins.core import contributions, stock

@@ -53,7 +53,7 @@ from canonical.facts.tracking import Milestone, TrackingScanned
 from canonical.identity import PostingKey, twin_ref
 from canonical.postings import Account, Command, Posting, ReserveStock, entries
 from canonical.translation import Connection, Inbound
-from tests.properties.test_generated_histories import Hosts
+from tests.properties.hosts import Hosts
 from tests.stories import LOCATION, ORDER, SKU, delivered, dispatched, master_data, placed
 from tests.unit.test_cases_that_must_come_right import (
     ORDER_REF,

@@ -2,7 +2,8 @@
 
 A value replaces the one before it from the same source, so repetition and order of delivery leave no trace;
 the highest version wins. Values depend on each other in one direction only (facts → shipped → accepted →
-goods issue → invoice; allocated → short), so that a round of contributions always comes to rest.
+goods issue → invoice; allocated → short), so that a round of contributions always comes to rest. Quantities
+have one spelling each: a value that is equal is not said again, and must not differ in its text.
 """
 
 from __future__ import annotations

@@ -73,6 +73,7 @@ from canonical.postings import (
     ReserveStock,
     ReturnedGoods,
 )
+from canonical.types import plain
 from twins.core.contributions import (
     Acceptance,
     AcceptedLine,
@@ -824,13 +825,14 @@ def _to_stocks(seen: OrderView) -> dict[TwinRef, Value]:
         at = seen.state.allocations[line_id, location].at
         reserved.setdefault(target, [])
         if quantity:
-            reserved[target].append(ReservedLine(line_id, quantity, at))
+            reserved[target].append(ReservedLine(line_id, plain(quantity), at))
     for part in seen.returns:
         sku = seen.lines[part.line_id].shipped_sku
         for (location, disposition), quantity in sorted(part.goods.items()):
             if disposition == "scrap":
                 continue
-            move = Moved(f"{part.return_id}/{part.line_id}/{disposition}", disposition, quantity, part.at)
+            name = f"{part.return_id}/{part.line_id}/{disposition}"
+            move = Moved(name, disposition, plain(quantity), part.at)
             restocked.setdefault(stock(sku, location), []).append(move)
     return {
         target: Reservations(tuple(sorted(reserved.get(target, ()))), tuple(restocked.get(target, ())))
@@ -844,7 +846,7 @@ def _to_shipments(seen: OrderView) -> dict[TwinRef, Value]:
     causes = seen.state.placed_by[:1] + ((seen.state.amended_by,) if seen.state.amended_by else ())
     accepted = {
         part.shipment: tuple(
-            AcceptedLine(one.line_id, one.sku, one.accepted, one.excess) for one in part.parts
+            AcceptedLine(one.line_id, one.sku, plain(one.accepted), plain(one.excess)) for one in part.parts
         )
         for part in seen.shipments
     }

@@ -39,6 +39,7 @@ from canonical.facts.tracking import Milestone
 from canonical.identity import EventId, PostingKey, TwinRef, item, order, posting_key, stock, tracking
 from canonical.money import ZERO, rounded
 from canonical.postings import AccrueFreight, GoodsLine, MatchCarrierBill, PostGoodsIssue, Posting
+from canonical.types import plain
 from twins.core.contributions import (
     INTEREST,
     Acceptance,
@@ -460,9 +461,11 @@ def _progress(seen: ShipmentView, order_id: str) -> ShipmentProgress:
             shipped[pair] = shipped.get(pair, ZERO) + gone.quantity
     return ShipmentProgress(
         location=seen.location,
-        picks=tuple(PickCount(line, *counts) for line, counts in sorted(picks.items())),
+        picks=tuple(
+            PickCount(line, plain(picked), plain(short)) for line, (picked, short) in sorted(picks.items())
+        ),
         shipped=tuple(
-            ShippedLine(line, sku, quantity, seen.unit_costs.get(sku))
+            ShippedLine(line, sku, plain(quantity), seen.unit_costs.get(sku))
             for (line, sku), quantity in sorted(shipped.items())
         ),
         dispatched_at=state.dispatched_at,
@@ -488,7 +491,7 @@ def _issues(seen: ShipmentView, dispatched: ShipmentDispatched) -> dict[TwinRef,
         gone[line.sku] = gone.get(line.sku, ZERO) + line.quantity
     return {
         stock(sku, dispatched.location): Issue(
-            (Moved("issue", "sellable", -quantity, seen.state.dispatched_at),)
+            (Moved("issue", "sellable", plain(-quantity), seen.state.dispatched_at),)
         )
         for sku, quantity in sorted(gone.items())
         if quantity

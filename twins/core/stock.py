@@ -649,7 +649,7 @@ def _said_to(ref: TwinRef, seen: StockView, orders: Iterable[TwinRef]) -> dict[T
         if lines is not None and source.kind is Kind.ORDER:
             found[source] = Shortage(lines)
     for location, sent in seen.state.sent.items():
-        found[stock(sku, location)] = InTransit(sent)
+        found[stock(sku, location)] = InTransit(plain(sent))
     return found
 
 
