@@ -14,13 +14,13 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from canonical.envelope import Event
 from canonical.facts.base import Fact
@@ -422,6 +422,88 @@ def _lines(state: OrderState) -> dict[str, OrderLine]:
     return {} if told is None else {line.line_id: line for line in told.lines}
 
 
+# --- inbox -----------------------------------------------------------------------------------------------
+
+
+class Changes(NamedTuple):
+    """What differs between two states of an order, where no more than this does."""
+
+    lines: frozenset[str]
+    """Lines allocated otherwise."""
+    captures: frozenset[str]
+
+
+NOTHING = Changes(frozenset(), frozenset())
+
+
+@dataclass(slots=True)
+class OrderInbox(Registers):
+    """The words of neighbours, and what has changed since they were last spoken to and postings planned."""
+
+    seen: OrderState | None = None
+    unsaid: Changes | None = None
+    """None: anything."""
+    unplanned: Changes | None = None
+
+    def absorb(self, source: TwinRef, old: Value | None, new: Value | None) -> None:
+        Registers.absorb(self, source, old, new)
+        self.unsaid = self.unplanned = None
+
+    def follow(self, state: OrderState) -> None:
+        found = None if self.seen is None else _changes(self.seen, state)
+        self.seen = state
+        self.unsaid, self.unplanned = _both(self.unsaid, found), _both(self.unplanned, found)
+
+    def take_unsaid(self) -> Changes | None:
+        found, self.unsaid = self.unsaid, NOTHING
+        return found
+
+    def take_unplanned(self) -> Changes | None:
+        found, self.unplanned = self.unplanned, NOTHING
+        return found
+
+
+def _both(one: Changes | None, other: Changes | None) -> Changes | None:
+    if one is None or other is None:
+        return None
+    return Changes(one.lines | other.lines, one.captures | other.captures)
+
+
+def _changes(before: OrderState, after: OrderState) -> Changes | None:
+    """Parts of a state that an event leaves alone are the very same objects in the next."""
+    if any(getattr(before, name) is not getattr(after, name) for name in _MATTERS):
+        return None
+    lines = _differing(before.allocations, after.allocations)
+    captures = _differing(before.captured, after.captured)
+    if lines is None or captures is None:
+        return None
+    return Changes(frozenset(line_id for line_id, _ in lines), frozenset(captures))
+
+
+_MATTERS = (
+    "placed",
+    "placed_at",
+    "placed_by",
+    "amended",
+    "amended_at",
+    "amended_by",
+    "cancels",
+    "refunded",
+    "returns",
+)
+"""Parts that anything may follow from; other parts but allocations and captures say nothing to anyone."""
+K = TypeVar("K")
+
+
+def _differing(before: Mapping[K, Any], after: Mapping[K, Any]) -> list[K] | None:
+    """Members that are new or other; None where one is gone."""
+    if before is after:
+        return []
+    found = [key for key, value in after.items() if before.get(key) is not value]
+    was_there = sum(key in before for key in found)
+    return found if len(after) - len(found) + was_there == len(before) else None
+
+
 # --- view ------------------------------------------------------------------------------------------------
 
 
@@ -497,6 +579,7 @@ class ReturnPart:
 @dataclass(slots=True)
 class OrderView:
     state: OrderState
+    inbox: OrderInbox = field(repr=False)
     currency: str
     company: str
     lines: dict[str, LineView]
@@ -515,10 +598,12 @@ class OrderView:
     findings: list[Finding]
 
 
-def view(ref: TwinRef, state: OrderState, inbox: Registers, policy: Policy) -> OrderView:
+def view(ref: TwinRef, state: OrderState, inbox: OrderInbox, policy: Policy) -> OrderView:
+    inbox.follow(state)
     placed = state.placed
     seen = OrderView(
         state,
+        inbox,
         placed.currency if placed else "XXX",
         placed.company if placed else "main",
         {line_id: LineView(line, ordered) for line_id, (line, ordered) in _wanted(state).items()},
@@ -649,16 +734,18 @@ def _allocate(seen: OrderView, inbox: Registers) -> None:
             pair = (part.line_id, shipment.progress.location or "")
             shipped_from[pair] = shipped_from.get(pair, ZERO) + part.accepted
     left = {line_id: line.open for line_id, line in seen.lines.items()}
-    for pair, allocation in sorted(seen.state.allocations.items()):
+    for pair, allocation in _in_order(seen.state.allocations):
         line = seen.lines.get(pair[0])
         if line is None:
             continue
-        line.allocated += allocation.quantity
+        quantity, still = allocation.quantity, left[pair[0]]
+        line.allocated += quantity
         gone = shipped_from.get(pair, ZERO)
-        still = min(left[pair[0]], max(ZERO, allocation.quantity - gone))
+        if still > quantity - gone:
+            still = max(ZERO, quantity - gone)
         left[pair[0]] -= still
         seen.reservations[pair] = still
-        seen.taken[pair] = min(gone, allocation.quantity)
+        seen.taken[pair] = min(gone, quantity)
     for (_, line_id), quantity in seen.state.released.items():
         if line_id in seen.lines:
             seen.lines[line_id].released += quantity
@@ -668,6 +755,14 @@ def _allocate(seen: OrderView, inbox: Registers) -> None:
             if short.line_id in seen.lines:
                 seen.lines[short.line_id].backordered += short.quantity
                 seen.short[short.line_id, location] = short.quantity
+
+
+def _in_order(
+    allocations: Mapping[tuple[str, str], Allocation],
+) -> Iterable[tuple[tuple[str, str], Allocation]]:
+    """What is open of a line goes to its locations by name; where there is but one, any order is the same."""
+    several = len({location for _, location in allocations}) > 1
+    return sorted(allocations.items()) if several else allocations.items()
 
 
 def _bring_back(seen: OrderView) -> None:
@@ -742,10 +837,12 @@ def status(seen: OrderView) -> str:
     state = seen.state
     if state.placed is None:
         return "provisional"
-    ordered, cancelled, shipped, delivered = (
-        sum((getattr(line, name) for line in seen.lines.values()), ZERO)
-        for name in ("ordered", "cancelled", "shipped", "delivered")
-    )
+    ordered = cancelled = shipped = delivered = ZERO
+    for line in seen.lines.values():
+        ordered += line.ordered
+        cancelled += line.cancelled
+        shipped += line.shipped
+        delivered += line.delivered
     wanted = ordered - cancelled
     if ordered and not wanted:
         return "cancelled"
@@ -817,17 +914,32 @@ def contributions(ref: TwinRef, seen: OrderView) -> dict[TwinRef, Value]:
     return found
 
 
-def _to_stocks(seen: OrderView) -> dict[TwinRef, Value]:
+def changed_contributions(ref: TwinRef, seen: OrderView) -> Mapping[TwinRef, Value | None] | None:
+    """To the shelves of lines that are allocated otherwise, where nothing else has changed."""
+    changes = seen.inbox.take_unsaid()
+    if changes is None or seen.state.placed is None:
+        return None
+    skus = {seen.lines[line_id].line.sku for line_id in changes.lines if line_id in seen.lines}
+    return _to_stocks(seen, skus) if skus else {}
+
+
+def _to_stocks(seen: OrderView, skus: Collection[str] | None = None) -> dict[TwinRef, Value]:
+    """*skus*: those alone."""
     reserved: dict[TwinRef, list[ReservedLine]] = {}
     restocked: dict[TwinRef, list[Moved]] = {}
     for (line_id, location), quantity in seen.reservations.items():
-        target = stock(seen.lines[line_id].line.sku, location)
+        sku = seen.lines[line_id].line.sku
+        if skus is not None and sku not in skus:
+            continue
+        target = stock(sku, location)
         at = seen.state.allocations[line_id, location].at
         reserved.setdefault(target, [])
         if quantity:
             reserved[target].append(ReservedLine(line_id, plain(quantity), at))
     for part in seen.returns:
         sku = seen.lines[part.line_id].shipped_sku
+        if skus is not None and sku not in skus:
+            continue
         for (location, disposition), quantity in sorted(part.goods.items()):
             if disposition == "scrap":
                 continue
@@ -869,10 +981,31 @@ def postings(ref: TwinRef, seen: OrderView) -> dict[PostingKey, Posting]:
     return {posting.key: posting for posting in found}
 
 
-def _reserves(ref: TwinRef, seen: OrderView) -> list[Posting]:
-    """What was allocated and has shipped from there, or is open and in stock; a goods issue consumes it."""
+def changed_postings(
+    ref: TwinRef, seen: OrderView, inbox: OrderInbox
+) -> Mapping[PostingKey, Posting | None] | None:
+    """Reservations of lines that are allocated otherwise, and captures, where nothing else has changed."""
+    changes = inbox.take_unplanned()
+    if changes is None or seen.state.placed is None:
+        return None
+    found: list[Posting] = [*_reserves(ref, seen, changes.lines), *_payments(ref, seen, changes.captures)]
+    named: dict[PostingKey, Posting | None] = {
+        posting_key("reserve", ref.key, line_id, location): None
+        for line_id, location in seen.reservations
+        if line_id in changes.lines
+    }
+    return {**named, **{posting.key: posting for posting in found}}
+
+
+def _reserves(ref: TwinRef, seen: OrderView, lines: Collection[str] | None = None) -> list[Posting]:
+    """What was allocated and has shipped from there, or is open and in stock; a goods issue consumes it.
+
+    *lines*: of those alone.
+    """
     found: list[Posting] = []
     for (line_id, location), still in sorted(seen.reservations.items()):
+        if lines is not None and line_id not in lines:
+            continue
         open_there = max(ZERO, still - seen.short.get((line_id, location), ZERO))
         quantity = open_there + seen.taken[line_id, location]
         allocation = seen.state.allocations[line_id, location]
@@ -894,7 +1027,8 @@ def _reserves(ref: TwinRef, seen: OrderView) -> list[Posting]:
     return found
 
 
-def _payments(ref: TwinRef, seen: OrderView) -> list[Posting]:
+def _payments(ref: TwinRef, seen: OrderView, captures: Collection[str] | None = None) -> list[Posting]:
+    """*captures*: those alone, besides the refunds."""
     found: list[Posting] = [
         PostPayment(
             key=posting_key("payment", payment_id, ref.key),
@@ -907,6 +1041,7 @@ def _payments(ref: TwinRef, seen: OrderView) -> list[Posting]:
             amount=rounded(money.amount, money.currency),
         )
         for payment_id, money in sorted(seen.state.captured.items())
+        if captures is None or payment_id in captures
     ]
     found += [
         PostRefund(
@@ -1203,10 +1338,10 @@ def waits(seen: OrderView) -> tuple[str, ...]:
     return tuple(said)
 
 
-RULES: Rules[OrderState, Registers, OrderView] = Rules(
+RULES: Rules[OrderState, OrderInbox, OrderView] = Rules(
     initial=OrderState(),
     evolve=evolve,
-    inbox=Registers,
+    inbox=OrderInbox,
     view=view,
     status=status,
     contributions=contributions,
@@ -1215,5 +1350,7 @@ RULES: Rules[OrderState, Registers, OrderView] = Rules(
     document=document,
     explain=explain,
     waits=waits,
+    changed_contributions=changed_contributions,
+    changed_postings=changed_postings,
     labels=lambda ref, seen: {"customer_id": seen.state.placed.customer_id if seen.state.placed else None},
 )

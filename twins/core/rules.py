@@ -127,8 +127,8 @@ class Rules(Generic[S, I, V]):
     """
     endless: bool = False
     """Its history never ends, so its fold is kept in storage from time to time."""
-    changed_contributions: Callable[[TwinRef, V], Mapping[TwinRef, Value | None]] | None = None
-    """For twins of many neighbours: at least what differs from the view before. None: compare all of it."""
+    changed_contributions: Callable[[TwinRef, V], Mapping[TwinRef, Value | None] | None] | None = None
+    """For twins of many neighbours: at least what differs from the view before, or None for all of it."""
     changed_postings: Callable[[TwinRef, V, I], Mapping[PostingKey, Posting | None] | None] | None = None
     """For twins of many documents: at least what differs since this was asked last, or None for all of it."""
     echo: Callable[[V], Value | None] | None = None

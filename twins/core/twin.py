@@ -379,9 +379,12 @@ class Twin:
 
     def _wanted(self, seen: Any) -> Mapping[TwinRef, Value | None]:
         """At least what must be said anew; None to those who are to hear nothing any more."""
+        changed = (
+            self.rules.changed_contributions(self.ref, seen) if self.rules.changed_contributions else None
+        )
         speaks = self._speaks()
-        if speaks and self._spoke and self.rules.changed_contributions is not None:
-            return self.rules.changed_contributions(self.ref, seen)
+        if speaks and self._spoke and changed is not None:
+            return changed
         self._spoke = speaks
         wanted = self.rules.contributions(self.ref, seen) if self._spoke else {}
         return {**dict.fromkeys(target for target in self.contributed if target not in wanted), **wanted}
