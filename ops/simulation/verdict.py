@@ -13,7 +13,9 @@ from canonical.identity import Kind, PostingKey, TwinRef
 from canonical.postings import Posting
 from ops.simulation.faults import Fault, drawn
 from ops.simulation.machinery import Simulation
-from ops.simulation.oracle import Plain, Truth, accounts, truth
+from ops.simulation.oracle.accounts import accounts
+from ops.simulation.oracle.facts import Plain
+from ops.simulation.oracle.truth import Truth, truth
 from ops.simulation.stories import tell_day
 from twins.core.dispatch import decide
 from twins.core.ledger import Record, Status

@@ -20,7 +20,7 @@ from canonical.envelope import Event
 from canonical.money import ZERO
 from ops.simulation.faults import Fault
 from ops.simulation.machinery import Disk, Simulation
-from ops.simulation.oracle import truth
+from ops.simulation.oracle.truth import truth
 from ops.simulation.stories import tell_day
 from ops.simulation.verdict import run_simulation, shrunk
 from twins.core.history import Folded, History, SortKey
@@ -84,7 +84,7 @@ def test_the_oracle_knows_the_golden_run() -> None:
     """It was written from the domain; here it is held against what a real ERP posted."""
     from fractions import Fraction
 
-    from ops.simulation.oracle import accounts
+    from ops.simulation.oracle.accounts import accounts
     from tests.stories import golden
 
     found = accounts(truth(golden()).postings.values())
