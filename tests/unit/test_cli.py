@@ -124,13 +124,29 @@ def test_several_simulations_print_their_sums() -> None:
     assert (sums["runs"], sums["passed"], sums["failed"]) == (3, 3, 0)
 
 
+def test_a_simulation_that_fails_is_shrunk_and_says_how_to_see_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from twins.core import order
+
+    monkeypatch.setattr(order, "share", lambda whole, before, part, total, code: whole)
+    done = twinsync("simulate", "--seed", "3", "--orders", "6", "--faults", "reorder")
+    assert done.returncode == 1
+    verdict, shrunk = (json.loads(line) for line in done.stdout.splitlines())
+    assert not verdict["ok"]
+    assert len(shrunk["shrunk"]["order_numbers"]) == 1
+    (number,) = shrunk["shrunk"]["order_numbers"]
+    assert f"twinsync simulate --seed 3 --only {number} --faults none".encode() in done.stderr
+
+
 def test_simulate_refuses_a_fault_that_it_does_not_have() -> None:
     done = twinsync("simulate", "--faults", "earthquake")
     assert done.returncode == 2
     assert b"erp-timeout" in done.stderr
 
 
-@pytest.mark.parametrize("command", ["demo", "up", "translate", "publish", "simulate", "schemas"])
+@pytest.mark.parametrize(
+    "command",
+    ["demo", "up", "translate", "publish", "simulate", "schemas", "show", "explain", "what-if", "gaps"],
+)
 def test_every_command_explains_itself(command: str) -> None:
     done = twinsync(command, "--help")
     assert done.returncode == 0
