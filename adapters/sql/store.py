@@ -256,9 +256,16 @@ class SqlStore:
 
     async def find_gaps(self) -> list[Gap]:
         found: list[Gap] = []
-        async with _translated(), self._writer.begin() as connection:
+        whole: list[dict[str, Any]] = []
+        async with _translated(), self._reader.connect() as connection:
             for row in (await connection.execute(select(sources).order_by(sources.c.source))).all():
-                found += await _gaps_of(connection, row.source, row.start, row.through)
+                gaps_, start, through = await _gaps_of(connection, row.source, row.start, row.through)
+                found += gaps_
+                if (start, through) != (row.start, row.through):
+                    whole.append({"source": row.source, "start": start, "through": through})
+        if whole:  # what was whole stays whole: it may be noted later than it was seen
+            async with _translated(), self._writer.begin() as connection:
+                await connection.execute(self._upsert(sources, "source"), whole)
         return found
 
     async def watches(self) -> list[Watch]:
@@ -454,12 +461,12 @@ async def _events_after(connection: AsyncConnection, name: str, checkpoint: Chec
 
 async def _gaps_of(
     connection: AsyncConnection, source: str, start: int | None, through: int | None
-) -> list[Gap]:
-    """Look past what is known to be whole, and note how far it is whole now."""
+) -> tuple[list[Gap], int | None, int | None]:
+    """Look past what is known to be whole. Answers the gaps, and from where to where it is whole now."""
     own = (events.c.source == source, events.c.sequence.is_not(None))
     first = (await connection.execute(select(func.min(events.c.sequence)).where(*own))).scalar_one()
     if first is None:
-        return []
+        return [], start, through
     known = through if through is not None and start == first else first
     told = select(events.c.sequence.label("number"), func.min(events.c.time).label("time"))
     told = told.where(*own, events.c.sequence >= known).group_by(events.c.sequence)
@@ -472,12 +479,10 @@ async def _gaps_of(
         Gap(source, row.number + 1, row.following - 1, datetime.fromisoformat(row.time))
         for row in await connection.execute(wanted.limit(GAPS_MAX))
     ]
+    if found:
+        return found, first, found[0].first - 1
     last = select(func.max(events.c.sequence)).where(*own)
-    whole = found[0].first - 1 if found else (await connection.execute(last)).scalar_one()
-    if (start, through) != (first, whole):
-        noted = update(sources).where(sources.c.source == source).values(start=first, through=whole)
-        await connection.execute(noted)
-    return found
+    return found, first, (await connection.execute(last)).scalar_one()
 
 
 def _taken(contribution: Contribution) -> Any:
