@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -96,8 +97,11 @@ def up(
 
 
 def wait_for_signal() -> None:
-    """Sleep until interrupted or terminated."""
-    signal.sigwait({signal.SIGINT, signal.SIGTERM})
+    """Sleep until interrupted or terminated; Ray's own handlers would leave HAProxy behind."""
+    came = threading.Event()
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, lambda *_: came.set())
+    came.wait()
 
 
 @app.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -30,6 +31,33 @@ def test_the_demo_ends_in_the_same_truth_and_leaves_nothing_running(way: str) ->
         assert done.returncode == 0, done.stdout + done.stderr
         assert "Verdict: equal" in done.stdout
         assert "in balance" in done.stdout
+        _assert_nothing_new_runs(before)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_a_demo_that_stays_up_ends_when_it_is_told_to_and_leaves_nothing_running() -> None:
+    folder = Path(".build") / "demo-that-stays"
+    command = [
+        sys.executable,
+        "-m",
+        "ops.cli",
+        "demo",
+        "--orders",
+        "5",
+        "--port",
+        "0",
+        "--data-dir",
+        str(folder),
+    ]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    before = _services()
+    try:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=clean) as demo:
+            assert demo.stdout is not None
+            assert any("Ctrl-C ends it" in line for line in demo.stdout)
+            demo.send_signal(signal.SIGTERM)
+            assert demo.wait(60) == 0
         _assert_nothing_new_runs(before)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
