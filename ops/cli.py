@@ -37,6 +37,13 @@ BROKEN_INPUT = 2
 """Exit status for input that is refused."""
 
 
+Topic = Annotated[str | None, typer.Option(help="Shopify: the webhook's topic, if it is not told.")]
+ConnectionName = Annotated[str, typer.Option(help="Name of the connection, part of the source.")]
+ConnectionSettings = Annotated[
+    list[str] | None, typer.Option(help="A connection setting, such as location.123=DC-01.")
+]
+
+
 def main() -> None:
     app()
 
@@ -108,13 +115,9 @@ def wait_for_signal() -> None:
 def translate(
     file: Annotated[Path, typer.Argument(help="A payload as the partner sends it; - for standard input.")],
     adapter: Annotated[str, typer.Option(help="shopify, easypost, x12 or canonical.")],
-    topic: Annotated[
-        str | None, typer.Option(help="Shopify: the webhook's topic, if it is not told.")
-    ] = None,
-    connection: Annotated[str, typer.Option(help="Name of the connection, part of the source.")] = "default",
-    setting: Annotated[
-        list[str] | None, typer.Option(help="A connection setting, such as location.123=DC-01.")
-    ] = None,
+    topic: Topic = None,
+    connection: ConnectionName = "default",
+    setting: ConnectionSettings = None,
 ) -> None:
     """Print a payload as canonical CloudEvents, one JSON a line. Needs no service.
 
@@ -133,13 +136,9 @@ def translate(
 def publish(
     files: Annotated[list[Path], typer.Argument(help="Payloads; - for standard input.")],
     adapter: Annotated[str, typer.Option(help="shopify, easypost, x12 or canonical.")],
-    topic: Annotated[
-        str | None, typer.Option(help="Shopify: the webhook's topic, if it is not told.")
-    ] = None,
-    connection: Annotated[str, typer.Option(help="Name of the connection, part of the source.")] = "default",
-    setting: Annotated[
-        list[str] | None, typer.Option(help="A connection setting, such as location.123=DC-01.")
-    ] = None,
+    topic: Topic = None,
+    connection: ConnectionName = "default",
+    setting: ConnectionSettings = None,
     url: Annotated[str, typer.Option(help="Where twinsync answers.")] = "http://127.0.0.1:8080",
     key: Annotated[str, typer.Option(envvar="TWINSYNC_API_KEY", help="An API key.")] = "",
     broker: Annotated[
@@ -148,7 +147,8 @@ def publish(
 ) -> None:
     """Translate payloads and send them to a running twinsync. Sending twice does no harm."""
     from canonical.envelope import batch
-    from ops.publish import publish_to_broker, publish_to_http
+    from ops.asking import Asking
+    from ops.publish import publish_to_broker
 
     events = []
     headers = {"x-shopify-topic": topic} if topic is not None else {}
@@ -162,7 +162,7 @@ def publish(
         if broker is not None:
             asyncio.run(publish_to_broker(broker, events))
         elif events:
-            publish_to_http(url, key, batch(events))
+            Asking(url, key).post("/v1/events", batch(events))
     except TransientFailure as failure:
         err.print(f"not sent, try again: {failure}", style="red", highlight=False)
         raise typer.Exit(1) from None
@@ -231,13 +231,9 @@ def explain(
 def what_if(
     file: Annotated[Path, typer.Argument(help="A payload that might come; - for standard input.")],
     adapter: Annotated[str, typer.Option(help="shopify, easypost, x12 or canonical.")] = "canonical",
-    topic: Annotated[
-        str | None, typer.Option(help="Shopify: the webhook's topic, if it is not told.")
-    ] = None,
-    connection: Annotated[str, typer.Option(help="Name of the connection, part of the source.")] = "default",
-    setting: Annotated[
-        list[str] | None, typer.Option(help="A connection setting, such as location.123=DC-01.")
-    ] = None,
+    topic: Topic = None,
+    connection: ConnectionName = "default",
+    setting: ConnectionSettings = None,
     url: Url = HERE,
     key: Key = "",
     as_json: Json = False,

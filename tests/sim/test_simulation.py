@@ -217,7 +217,7 @@ def invoice_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     """A document that was refused to be reversed does not hold up the next version."""
     from twins.core import dispatch
 
-    monkeypatch.setattr(dispatch, "_still_there", lambda command, statuses, decided: False)
+    monkeypatch.setattr(dispatch, "_still_there", lambda statuses, decided: set())
 
 
 def late_count_moves_stock(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,10 +64,11 @@ def decide(queue: Iterable[QueuedCommand], statuses: Statuses) -> Dispatch:
     in_erp -= {key for key, waiting in by_key.items() if _never_sent(waiting)}
     in_erp |= {key for key, waiting in by_key.items() if waiting[0].sent}
     current = _current(statuses)
-    for waiting in by_key.values():
-        head = _annul(waiting, decided)
+    heads = [_annul(waiting, decided) for waiting in by_key.values()]
+    there = _still_there(statuses, decided)
+    for head in heads:
         if head is not None:
-            _place(head, statuses, current, in_erp, decided)
+            _place(head, statuses, current, in_erp, there, decided)
     return decided
 
 
@@ -95,10 +96,10 @@ def _annul(waiting: list[QueuedCommand], decided: Dispatch) -> QueuedCommand | N
     return waiting[0] if waiting else None
 
 
-def _still_there(command: Command, statuses: Statuses, decided: Dispatch) -> bool:
+def _still_there(statuses: Statuses, decided: Dispatch) -> set[tuple[PostingKey, int]]:
+    """Versions that are to be reversed and may be in the ERP."""
     annulled = {(post.command.key, post.command.version) for post, _ in decided.annul}
-    earlier = ((command.key, version) for version in range(1, command.version))
-    return any(statuses.get(one) is Status.REVERSING and one not in annulled for one in earlier)
+    return {one for one, status in statuses.items() if status is Status.REVERSING} - annulled
 
 
 def _place(
@@ -106,6 +107,7 @@ def _place(
     statuses: Statuses,
     current: Mapping[PostingKey, Status],
     in_erp: set[PostingKey],
+    there: set[tuple[PostingKey, int]],
     decided: Dispatch,
 ) -> None:
     command = head.command
@@ -117,7 +119,7 @@ def _place(
         blocking = sorted(key for key in in_erp if key.startswith(prefix)) if prefix else []
     else:
         blocking = [key for key in command.posting.requires if current.get(key) is not Status.CONFIRMED]
-        if _still_there(command, statuses, decided):
+        if any((command.key, version) in there for version in range(1, command.version)):
             blocking.append(command.key)
     if blocking and not head.sent:
         decided.wait.append((head, blocking[0]))
