@@ -37,7 +37,8 @@ def _service(installation: Installation) -> Service:
         signatures=SIGNATURES,
         refusals=REFUSALS,
         connection=installation.connection,
-        api_keys=frozenset(key.get_secret_value() for key in settings.api_keys),
+        audit=store,
+        api_keys=settings.key_names,
         webhook_secrets={
             name: secret.get_secret_value() for name, secret in settings.webhook_secrets.items()
         },

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from decimal import Decimal
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -60,6 +61,7 @@ class Settings(BaseSettings):
     http_port: int = 8080
     http_replicas: int = 1
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    """``name:key`` each; the audit trail shows the name. A key without one is shown by its fingerprint."""
     webhook_secrets: dict[str, SecretStr] = Field(default_factory=dict)
     """``adapter/connection`` → the secret that signs its webhooks."""
     connections: dict[str, dict[str, str]] = Field(default_factory=dict)
@@ -71,6 +73,11 @@ class Settings(BaseSettings):
     def _split(cls, value: object) -> object:
         """``TWINSYNC_API_KEYS=one,two``."""
         return tuple(part for part in value.split(",") if part) if isinstance(value, str) else value
+
+    @property
+    def key_names(self) -> dict[str, str]:
+        """Key → the name of whoever holds it."""
+        return dict(_named(told.get_secret_value()) for told in self.api_keys)
 
     @property
     def store_url(self) -> str:
@@ -102,3 +109,8 @@ class Settings(BaseSettings):
 
     def erp_of(self, company: str) -> str:
         return self.company_erps.get(company, "main")
+
+
+def _named(told: str) -> tuple[str, str]:
+    name, separator, key = told.partition(":")
+    return (key, name) if separator else (told, f"key {sha256(told.encode()).hexdigest()[:8]}")

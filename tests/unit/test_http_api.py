@@ -88,7 +88,8 @@ async def http(store: SqlStore, calls: OneHost) -> AsyncIterator[httpx.AsyncClie
         signatures=SIGNATURES,
         refusals=REFUSALS,
         connection=lambda adapter, name: Connection(adapter, name),
-        api_keys=frozenset({"right"}),
+        audit=store,
+        api_keys={"right": "oms"},
         webhook_secrets={"shopify/signed": "secret"},
         metrics=metrics,
     )
@@ -313,3 +314,13 @@ async def test_what_sources_left_out_is_listed(http: httpx.AsyncClient) -> None:
     (gap,) = (await http.get("/v1/gaps")).json()["gaps"]
     assert (gap["source"], gap["first"], gap["last"], gap["missing"]) == ("/oms", 3, 4, 2)
     assert gap["times_asked"] == 0
+
+
+async def test_the_audit_trail_is_read_with_a_cursor(http: httpx.AsyncClient, store: SqlStore) -> None:
+    for number in range(3):
+        await store.note("oms", "pause", "erp/main", {"reason": f"no. {number}"})
+    first = (await http.get("/v1/audit", params={"limit": 2})).json()
+    rest = (await http.get("/v1/audit", params={"limit": 2, "cursor": first["next_cursor"]})).json()
+    told = [one["detail"]["reason"] for one in first["audit"] + rest["audit"]]
+    assert told == ["no. 2", "no. 1", "no. 0"]
+    assert rest["next_cursor"] is None
