@@ -39,6 +39,8 @@ class Settings(BaseSettings):
     resident_twins_max: int = 100_000
     resident_idle_s: float = 900.0
     sweep_every_s: float = 5.0
+    lease_s: Annotated[float, Field(gt=0)] = 5.0
+    """How long an actor may be silent, busy or not, before it is replaced by a new incarnation."""
 
     erp_connector: Literal["simulated", "amqp", "none"] = "none"
     erp_url: str | None = None

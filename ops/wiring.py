@@ -51,6 +51,10 @@ class Installation:
     def sweep_every(self) -> timedelta:
         return timedelta(seconds=self.settings.sweep_every_s)
 
+    @property
+    def lease(self) -> timedelta:
+        return timedelta(seconds=self.settings.lease_s)
+
     def store(self) -> SqlStore:
         return SqlStore(self.settings.store_url, erp_of=self.settings.erp_of, host_of=self.placement.host_of)
 
