@@ -116,12 +116,12 @@ async def test_a_host_that_is_busy_is_not_taken_for_frozen(tmp_path: Path) -> No
 
     from twins.runtime.cluster import RayCalls
 
-    async with running(settings(tmp_path, lease_s=0.3)) as installation:
+    async with running(settings(tmp_path, lease_s=0.5)) as installation:
         host = ray.get_actor("host-0", "twinsync")
         before = await host.alive.remote()
-        day = make_day(8, 80)
+        day = make_day(8, 700)
         one_batch = [Publication(event.structured()) for event in told_once(day, in_order(day))]
-        assert len(one_batch) > 1_000
+        assert len(one_batch) > 10_000
         await Directory(installation.placement, RayCalls(installation)).take(one_batch)
         assert await host.alive.remote() == before
 
