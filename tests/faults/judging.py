@@ -124,8 +124,9 @@ LASTING = frozenset(
 def recovery_s(struck: Struck, rows: Iterable[Stored], log: Log, installation: Installation) -> float | None:
     """Seconds to the first commit that shows that what was struck works again; None: there was none.
 
-    From the stroke, or from the end of what lasts. A host: the first commit of a twin of its own. The gateway
-    and the ERP: the first reply given. All others: the first commit of an event that was published afterwards.
+    From the stroke, or from the end of what lasts. A host: the first commit of a twin of its own. The
+    gateway and the ERP: the first reply given. All others: the first commit of an event that was published
+    afterwards.
     """
     trouble = struck.stroke.trouble
     after = struck.over if trouble in LASTING and struck.over is not None else struck.at
