@@ -39,6 +39,9 @@ class Settings(BaseSettings):
     resident_idle_s: float = 900.0
     sweep_every_s: float = 5.0
 
+    archive_after_days: Annotated[float, Field(ge=0)] = 90.0
+    """How long a closed twin rests before its events are archived; 0: they never are."""
+
     erp_connector: Literal["simulated", "amqp", "none"] = "none"
     erp_url: str | None = None
     """Where the simulated ERP answers."""

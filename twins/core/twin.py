@@ -24,6 +24,7 @@ from twins.core.rules import Finding, Inbox, Policy, Rules
 CHECKPOINT_GROWTH = Decimal("1.25")
 """A stored checkpoint is replaced when the history before it has grown by a quarter."""
 REPLIES = (PostingConfirmed, PostingRejected, PostingAnnulled)
+_UNSETTLED = frozenset({Status.QUEUED, Status.REVERSING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,16 @@ class Snapshot:
                 for one in self.held
             ],
         }
+
+    def is_closed(self) -> bool:
+        """Whether its life is over and nothing is open: no finding, no command, nothing awaited."""
+        return (
+            self.exists
+            and self.status in RULES[self.ref.kind].final
+            and not self.findings
+            and not self._waits()
+            and not any(record.status in _UNSETTLED for record in self._by_key())
+        )
 
     def explain(self) -> dict[str, Any]:
         """Why the state is what it is."""

@@ -65,6 +65,9 @@ class Wiring(Protocol):
     @property
     def sweep_every(self) -> timedelta: ...
 
+    @property
+    def archive_after(self) -> timedelta | None: ...
+
     def store(self) -> Store: ...
 
     def connector(self, erp: str) -> ErpConnector: ...
@@ -111,6 +114,7 @@ class HostActor(TwinHost):
             residency=wiring.residency,
             on_commands=lambda: nudge_gateways(wiring.erps),
             post=directory.post,
+            archive_after=wiring.archive_after,
         )
         self._wiring = wiring
         self._gaps = GapWatch(store, wiring.backfill(), WallClock(), wiring.backfill_patience)
