@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import func, select
@@ -27,7 +29,7 @@ from twins.core.history import Arrival
 from twins.core.rules import Policy
 from twins.core.twin import Twin
 from twins.ports import Publication, Rejected, Taken
-from twins.runtime.host import ARCHIVE_LIMIT, TwinHost
+from twins.runtime.host import ARCHIVE_AT_ONCE, TwinHost
 
 LIFE = [*golden(), tell(f"order/{ORDER}", ReturnClosed(return_id="RMA-1"), 5_000)]
 """An order from its placing to its closing."""
@@ -218,7 +220,8 @@ async def test_a_sweep_archives_what_has_been_closed_for_long_enough(store: SqlS
     assert one.counts.archived_twins == await rows_of(store, archive) == len(CLOSED)
     assert one.counts.archived_bytes > 0
     await one.sweep()
-    assert one.counts.archived_twins == len(CLOSED), "once is enough"
+    assert one.counts.archived_twins == len(CLOSED)
+    assert await store.closed(clock.now(), None, 100) == [], "once is enough"
     assert await answers(store, LIFE) == before
 
 
@@ -259,11 +262,38 @@ async def test_what_is_open_is_not_archived(store: SqlStore) -> None:
     assert await rows_of(store, archive) == len(CLOSED) - 1, "all but the one whose letter waits"
 
 
+async def test_a_batch_that_is_being_committed_is_waited_for(
+    store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The host that owns a twin archives it in its own turn, so that no event falls between."""
+    clock, gate, commit = Clock(), asyncio.Event(), store.commit
+    clock.ahead = timedelta(days=91)
+    await lived(store)
+    one = host(store, clock, timedelta(days=90))
+    late = tell(f"order/{ORDER}", OrderValidated(), 1)
+
+    async def slow(*batch: Any) -> None:
+        await gate.wait()
+        await commit(*batch)
+
+    monkeypatch.setattr(store, "commit", slow)
+    taking = asyncio.create_task(one.take_events([late, placed(order="SO-5")]))
+    await asyncio.sleep(0.05)
+    sweeping = asyncio.create_task(one.sweep())
+    await asyncio.sleep(0.05)
+    assert await rows_of(store, archive) == 0
+    gate.set()
+    await asyncio.gather(taking, sweeping)
+    assert await rows_of(store, archive) == len(CLOSED)
+    assert (await store.history(order(ORDER)))[-1].event == late
+    assert await one.take_events([late]) == [Taken(Arrival.DUPLICATE)]
+
+
 async def test_twins_of_other_hosts_do_not_keep_a_host_from_its_own(store: SqlStore) -> None:
     clock = Clock()
     clock.ahead = timedelta(days=9_000)
     one = host(store)
-    many = ARCHIVE_LIMIT + 10
+    many = ARCHIVE_AT_ONCE + 10
     scanned = [delivered(f"1Z{number:03}", 10) for number in range(many)]
     bound = [dispatched(f"S{number:03}", 1, 5, tracking=f"1Z{number:03}") for number in range(many)]
     await one.take_events([*scanned, *bound, OTHER])

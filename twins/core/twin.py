@@ -24,7 +24,6 @@ from twins.core.rules import Finding, Inbox, Policy, Rules
 CHECKPOINT_GROWTH = Decimal("1.25")
 """A stored checkpoint is replaced when the history before it has grown by a quarter."""
 REPLIES = (PostingConfirmed, PostingRejected, PostingAnnulled)
-_UNSETTLED = frozenset({Status.QUEUED, Status.REVERSING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +83,7 @@ class Snapshot:
             and self.status in RULES[self.ref.kind].final
             and not self.findings
             and not self._waits()
-            and not any(record.status in _UNSETTLED for record in self._by_key())
+            and not any(record.status is Status.REVERSING for record in self._by_key())
         )
 
     def explain(self) -> dict[str, Any]:

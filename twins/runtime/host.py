@@ -21,14 +21,16 @@ from twins.core.contributions import Contribution
 from twins.core.history import Arrival
 from twins.core.rules import Policy
 from twins.core.twin import Snapshot, Twin
-from twins.ports import Clock, Closed, Publication, Rejected, Taken, TwinStore, Verdict
+from twins.ports import Archived, Clock, Closed, Publication, Rejected, Taken, TwinStore, Verdict
 
 _log = structlog.get_logger()
 
 DUE_LIMIT = 500
 """Deadlines looked at in one sweep."""
-ARCHIVE_LIMIT = 50
-"""Closed twins looked at in one sweep: events wait while they are archived, for some 20 ms."""
+ARCHIVE_AT_ONCE = 50
+"""Closed twins looked at in one turn: events wait while they are archived, for some 20 ms."""
+ARCHIVE_TURNS = 4
+"""In one sweep."""
 
 
 class Aspect(StrEnum):
@@ -129,7 +131,7 @@ class TwinHost:
         self._post = post
         self._archive_after = archive_after
         self._archived_up_to: Closed | None = None
-        """Where the last sweep ended, unless it came to the end."""
+        """Where the last look ended, unless it came to the end."""
         self._epoch = 0
         self._turn = asyncio.Lock()
         self._committing: asyncio.Task[None] | None = None
@@ -383,23 +385,29 @@ class TwinHost:
         if self._post is not None and (waiting := await self._store.mail(DUE_LIMIT)):
             await self._post(waiting)
         if self._archive_after is not None:
-            await self._archive(now - self._archive_after)
+            for _ in range(ARCHIVE_TURNS):
+                if not await self._archive(now - self._archive_after):
+                    break
         async with self._turn:
             await self._rest()
             self._passivate(())
         return len(overdue)
 
-    async def _archive(self, before: datetime) -> None:
-        """A few of the twins that closed longest ago. What is in memory of them stays as it is."""
-        closed = await self._store.closed(before, self._archived_up_to, ARCHIVE_LIMIT)
-        self._archived_up_to = closed[-1] if len(closed) == ARCHIVE_LIMIT else None
-        mine = [one.ref for one in closed if self._is_mine(one.ref)]
-        if not mine:
-            return
-        async with self._turn:
-            await self._claim()
-            await self._rest()
-            archived = await self._store.archive(self.name, self._epoch, mine)
+    async def _archive(self, before: datetime) -> bool:
+        """A few of the twins that closed longest ago. What is in memory of them stays as it is.
+
+        Answers whether there may be more.
+        """
+        closed = await self._store.closed(before, self._archived_up_to, ARCHIVE_AT_ONCE)
+        self._archived_up_to = closed[-1] if len(closed) == ARCHIVE_AT_ONCE else None
+        if mine := [one.ref for one in closed if self._is_mine(one.ref)]:
+            async with self._turn:
+                await self._claim()
+                await self._rest()
+                self._count_archived(await self._store.archive(self.name, self._epoch, mine))
+        return self._archived_up_to is not None
+
+    def _count_archived(self, archived: Archived) -> None:
         self.counts.archived_twins += archived.twins
         self.counts.archived_events += archived.events
         self.counts.archived_bytes += archived.bytes
