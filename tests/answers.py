@@ -53,6 +53,8 @@ async def inquired(store: SqlStore, ref: TwinRef) -> list[str]:
     """What it is, why, and what it was at some moments."""
     inquiry = Inquiry(store, store, Policy())
     moments = [Moment(DAY + timedelta(minutes=minute)) for minute in (3, 130, 9_000)]
+    recorded = [one.recorded_at for one in await store.history(ref)]
+    moments += [Moment(None, moment) for moment in (recorded[0], recorded[-1])]
     found: list[Any] = [await inquiry.explain(ref)]
     for moment in moments:
         found += [

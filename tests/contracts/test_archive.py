@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx
 import pytest
 from sqlalchemy import func, select
 
@@ -21,6 +22,7 @@ from canonical.identity import TwinRef, order, shipment, stock, tracking
 from tests.answers import answers, archive_all, confirm_all
 from tests.properties.compared import documents
 from tests.stories import LOCATION, ORDER, SKU, delivered, dispatched, golden, placed
+from tests.unit.test_http_api import calls, http  # noqa: F401 - fixtures
 from tests.world import DAY, World, tell
 from twins.core.batch import Effects
 from twins.core.contributions import Contribution, Interest
@@ -73,6 +75,23 @@ async def test_every_answer_is_as_before(store: SqlStore) -> None:
     assert await rows_of(store, events) == many - moved
     assert await rows_of(store, archive) == len(CLOSED)
     assert await answers(store, LIFE, asked) == before
+
+
+async def test_every_path_answers_as_before(store: SqlStore, http: httpx.AsyncClient) -> None:
+    await lived(store)
+    twins = [f"/v1/orders/{ORDER}", "/v1/shipments/SHP-1", "/v1/twins/tracking/ups:1Z1"]
+    parts = [path + part for path in twins for part in ("", "/history", "/explain", "/postings")]
+    moments = [f"{path}?as_of=2026-03-02T10:30:00Z" for path in parts]
+    paths = [*parts, *moments, "/v1/orders", "/v1/shipments?status=delivered", "/v1/gaps"]
+
+    async def answered() -> list[tuple[int, str | None, str]]:
+        found = [await http.get(path) for path in paths]
+        return [(one.status_code, one.headers.get("etag"), one.text) for one in found]
+
+    before = await answered()
+    assert {status for status, _, _ in before} == {200}
+    assert await archive_all(store, "host-0", sorted(CLOSED)) > 20
+    assert await answered() == before
 
 
 LATER: dict[str, Sequence[Event]] = {
