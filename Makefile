@@ -59,6 +59,10 @@ bench: setup ## Measure the pipe: RabbitMQ quorum queue, twins, SQLite with sync
 bench-cost: setup ## Measure what an event costs on twins with a long life behind them
 	$(BIN)/python -m tests.bench.cost $(ARGS)
 
+.PHONY: bench-growth
+bench-growth: setup ## Measure how a database grows per event, before and after closed twins are archived
+	$(BIN)/python -m tests.services run -- $(BIN)/python -m tests.bench.growth $(ARGS)
+
 .PHONY: format
 format: setup ## Format and mend what can be mended
 	$(BIN)/ruff check --fix .

@@ -42,6 +42,9 @@ class Settings(BaseSettings):
     lease_s: Annotated[float, Field(gt=0)] = 5.0
     """How long an actor may be silent, busy or not, before it is replaced by a new incarnation."""
 
+    archive_after_days: Annotated[float, Field(ge=0)] = 90.0
+    """How long a closed twin rests before its events are archived; 0: they never are."""
+
     erp_connector: Literal["simulated", "amqp", "none"] = "none"
     erp_url: str | None = None
     """Where the simulated ERP answers."""

@@ -55,6 +55,11 @@ class Installation:
     def lease(self) -> timedelta:
         return timedelta(seconds=self.settings.lease_s)
 
+    @property
+    def archive_after(self) -> timedelta | None:
+        days = self.settings.archive_after_days
+        return timedelta(days=days) if days else None
+
     def store(self) -> SqlStore:
         return SqlStore(self.settings.store_url, erp_of=self.settings.erp_of, host_of=self.placement.host_of)
 

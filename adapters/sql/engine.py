@@ -22,10 +22,13 @@ def is_sqlite(url: str) -> bool:
 
 
 def engines(url: str) -> tuple[AsyncEngine, AsyncEngine]:
-    """A writer and a reader; on SQLite the writer takes the lock as its transaction begins."""
+    """A writer and a reader; on SQLite the writer takes the lock as its transaction begins.
+
+    All that is read over one connection is of one moment.
+    """
     if not is_sqlite(url):
         engine = create_async_engine(url, pool_size=4, pool_pre_ping=True)
-        return engine, engine
+        return engine, engine.execution_options(isolation_level="REPEATABLE READ")
     writer = create_async_engine(url, pool_size=1, max_overflow=0)
     reader = create_async_engine(url, pool_size=2, max_overflow=4)
     for engine, begin in ((writer, "BEGIN IMMEDIATE"), (reader, "BEGIN")):

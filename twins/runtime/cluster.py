@@ -77,6 +77,9 @@ class Wiring(Protocol):
         """How long an actor may be silent before it is replaced."""
         ...
 
+    @property
+    def archive_after(self) -> timedelta | None: ...
+
     def store(self) -> Store: ...
 
     def connector(self, erp: str) -> ErpConnector: ...
@@ -139,6 +142,7 @@ class HostActor(Watched, TwinHost):
             residency=wiring.residency,
             on_commands=lambda: nudge_gateways(wiring.erps),
             post=directory.post,
+            archive_after=wiring.archive_after,
         )
         self._wiring = wiring
         self._gaps = GapWatch(store, wiring.backfill(), WallClock(), wiring.backfill_patience)
