@@ -17,6 +17,7 @@ from adapters.sql import rows
 from adapters.sql.audit import AuditRows
 from adapters.sql.checkpoints import code, loaded
 from adapters.sql.database import now_text, translated
+from adapters.sql.reconciliations import ReconciliationRows
 from adapters.sql.tables import (
     checkpoints,
     commands,
@@ -56,8 +57,8 @@ def _one_erp(company: str) -> str:
     return "main"
 
 
-class SqlStore(AuditRows):
-    """Implements TwinStore, GapStore, InquiryStore, CommandQueue, DeadLetters and Audit."""
+class SqlStore(AuditRows, ReconciliationRows):
+    """Implements TwinStore, GapStore, InquiryStore, CommandQueue, DeadLetters, Audit, Ledgers, Reports."""
 
     def __init__(
         self,

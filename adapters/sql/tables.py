@@ -181,3 +181,20 @@ audit = Table(
     Column("subject", String, nullable=False, index=True),
     Column("detail", Text, nullable=False),
 )
+
+reconciliations = Table(
+    "reconciliations",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("started_at", String, nullable=False, index=True),
+    Column("body", Text, nullable=False),
+)
+
+accepted_balances = Table(
+    "accepted_balances",
+    metadata,
+    Column("erp", String, primary_key=True),
+    Column("account", String, primary_key=True),
+    Column("amount", String, nullable=False),
+)
+"""What accounts of an ERP hold beside our documents, and rightly so."""
