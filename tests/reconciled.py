@@ -1,8 +1,8 @@
-"""A system in one process to compare with: real host, gateway, SQLite and simulated books; no Ray, no HTTP."""
+"""A system in one process to compare with: real host, gateway, SQLite, simulated books; no Ray, no HTTP."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -50,6 +50,8 @@ class InProcessErp:
     books: Books = field(default_factory=Books)
     unheard: set[str] = field(default_factory=set)
     """Idempotency keys of commands that it takes, and whose answers never come."""
+    meanwhile: Callable[[], Awaitable[None]] | None = None
+    """What goes on while somebody reads its documents."""
 
     async def tell(self, command: Command, *, posting_date: date | None = None) -> Answer | None:
         told = Instruction(
@@ -71,11 +73,11 @@ class InProcessErp:
         return Confirmed(outcome.document.number) if isinstance(outcome, Posted) else Refused(outcome.reason)
 
     async def documents(self) -> AsyncIterator[HeldDocument]:
-        after: str | None = None
-        for document in self.books.documents:
+        for number, document in enumerate(self.books.documents):
+            if self.meanwhile is not None and number % 5 == 0:
+                await self.meanwhile()
             if document.number not in self.books.dropped:
-                after = document.number
-                yield held(self.books.document(after))
+                yield held(self.books.document(document.number))
 
     async def stock(self) -> Mapping[tuple[str, str], Decimal]:
         return self.books.stock()

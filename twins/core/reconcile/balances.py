@@ -43,7 +43,7 @@ def compared(
         if rest != accepted.get(account, ZERO):
             yield Difference(
                 Kind.BALANCE_DIFFERS,
-                account,
+                account.value,
                 f"erp/{erp}",
                 f"{_plain(accepted.get(account, ZERO))} beside our documents",
                 f"{_plain(rest)} beside our documents",

@@ -135,7 +135,7 @@ class TwinLook:
         counted_at = shelves.counted_at(document, status)
         return ShelfEvidence(
             row.quantity - shelves.on_hand(document, status),
-            await self._gaps_of(around),
+            await self._gaps_of({one for one in around if one.kind in (Kind.STOCK, Kind.SHIPMENT)}),
             await self._moved(ref, around) if len(around) <= NEIGHBOURS_MAX else {},
             counted_at,
             counted_at is not None and await self._agreed(ref, status, row, document, counted_at),
