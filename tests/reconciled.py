@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
+from adapters.http.reconciliations import Reconciling
 from adapters.simulated_erp.books import Books, Posted
 from adapters.simulated_erp.models import Instruction
 from adapters.simulated_erp.reading import held
@@ -19,6 +20,7 @@ from canonical.envelope import Event, parse
 from canonical.identity import TwinRef
 from canonical.money import ZERO
 from canonical.postings import Account, Command
+from ops.snapshots import read_snapshot
 from tests.world import DAY
 from twins.core.gaps import Gap
 from twins.core.reconcile.report import Report
@@ -96,12 +98,14 @@ class InProcessErp:
 class System:
     store: SqlStore
     erp: InProcessErp = field(default_factory=InProcessErp)
+    host: TwinHost = None  # type: ignore[assignment]
+    """One of its own where none is given."""
     untold: dict[tuple[str, int], Event] = field(default_factory=dict)
     """(source, number) → an event that was lost on its way, which its source can tell again."""
     asked: list[Gap] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.host = TwinHost("host-0", self.store, Clock(DAY), Policy())
+        self.host = self.host or TwinHost("host-0", self.store, Clock(DAY), Policy())
         self.gateway = Gateway("main", self.store, self.erp, Clock(DAY), self._reply)
         self._names = count(1)
 
@@ -137,14 +141,14 @@ class System:
         found = await self.host.read(Aspect.DOCUMENT, refs)
         return [None if one is None else from_json(one[1]) for one in found]
 
-    async def reconcile(self, snapshot: Snapshot | None = None, *, flowing: Any = None) -> Report:
-        """*flowing*: called in place of the wait between the two looks."""
+    def reconciliation(self, meanwhile: Callable[[], Awaitable[None]] | None = None) -> Reconciliation:
+        """*meanwhile*: what goes on in place of the wait between the two looks."""
 
         async def sleep(seconds: float) -> None:
-            if flowing is not None:
-                await flowing()
+            if meanwhile is not None:
+                await meanwhile()
 
-        run = Reconciliation(
+        return Reconciliation(
             self.store,
             self.store,
             self.read,
@@ -154,12 +158,9 @@ class System:
             sleep,
             timedelta(seconds=5),
         )
-        asked = Report(f"R-{next(self._names)}", "tests", Clock().now(), ("main",))
-        return await run.run(asked, snapshot or Snapshot())
 
-    async def apply(self, report: Report, *chosen: str) -> Report:
-        """All of it where none is named."""
-        corrector = Corrector(
+    def corrector(self) -> Corrector:
+        return Corrector(
             self.store,
             self.store,
             self,
@@ -169,4 +170,20 @@ class System:
             self,
             Clock(),
         )
-        return await corrector.apply(report, chosen or [one.id for one in report.differences], "tests")
+
+    def routed(self) -> Reconciling:
+        """As the HTTP API has it."""
+        return Reconciling(
+            ("main",), self.reconciliation(), self.corrector(), self.store, read_snapshot, Clock()
+        )
+
+    async def reconcile(
+        self, snapshot: Snapshot | None = None, *, flowing: Callable[[], Awaitable[None]] | None = None
+    ) -> Report:
+        asked = Report(f"R-{next(self._names)}", "tests", Clock().now(), ("main",))
+        return await self.reconciliation(flowing).run(asked, snapshot or Snapshot())
+
+    async def apply(self, report: Report, *chosen: str) -> Report:
+        """All of it where none is named."""
+        names = chosen or [one.id for one in report.differences]
+        return await self.corrector().apply(report, names, "tests")

@@ -17,6 +17,7 @@ from canonical.envelope import Event
 from canonical.errors import Fenced, TransientFailure
 from canonical.identity import Kind, TwinRef
 from twins.core.contributions import Contribution
+from twins.core.reconcile.difference import Kind as DifferenceKind
 from twins.core.rules import Policy
 from twins.ports import (
     Backfill,
@@ -29,11 +30,13 @@ from twins.ports import (
     TwinStore,
     Verdict,
 )
+from twins.runtime.clock import WallClock
 from twins.runtime.gaps import GapWatch
 from twins.runtime.gateway import Gateway
 from twins.runtime.host import Aspect, Residency, TwinHost
 from twins.runtime.ingest import Directory
 from twins.runtime.placement import Placement
+from twins.runtime.reconcile.schedule import DIFFERENCES, Schedule
 
 _log = structlog.get_logger()
 
@@ -76,14 +79,13 @@ class Wiring(Protocol):
     @property
     def backfill_patience(self) -> timedelta: ...
 
+    def schedule(self, directory: Directory) -> Schedule | None:
+        """Reconciling by itself; None: only when asked."""
+        ...
+
     def set_up_process(self) -> None:
         """Logging and event loop of an actor's process."""
         ...
-
-
-class WallClock:
-    def now(self) -> datetime:
-        return datetime.now(UTC)
 
 
 # --- actors ----------------------------------------------------------------------------------------------
@@ -114,6 +116,8 @@ class HostActor(TwinHost):
         )
         self._wiring = wiring
         self._gaps = GapWatch(store, wiring.backfill(), WallClock(), wiring.backfill_patience)
+        self._is_first = name == placement.pooled_names()[0]
+        self._schedule = wiring.schedule(directory) if self._is_first else None
         self._timers: asyncio.Task[None] | None = None
         _call_ready_soon()
 
@@ -124,11 +128,15 @@ class HostActor(TwinHost):
         return self.name
 
     async def sweep(self) -> int:
-        """The first host also wakes an ingest that found no broker, and asks for what sources left out."""
+        """The first host also wakes an ingest that found no broker, asks for what sources left out, and
+        reconciles when it is due.
+        """
         overdue = await super().sweep()
-        if self.name == self._wiring.placement.pooled_names()[0]:
+        if self._is_first:
             await wake(self._wiring)
             await self._gaps.look()
+        if self._schedule is not None:
+            await self._schedule.look()
         return overdue
 
     async def take(self, messages: Sequence[Publication]) -> list[Verdict]:
@@ -144,7 +152,13 @@ class HostActor(TwinHost):
         return asdict(self.counts) | {
             "resident_twins": self.resident_twins(),
             "missing_numbers": self._gaps.missing,
+            **self._reconciled(),
         }
+
+    def _reconciled(self) -> dict[str, float]:
+        if self._schedule is None:
+            return {}
+        return {DIFFERENCES + kind: self._schedule.counts.get(kind, 0) for kind in DifferenceKind}
 
     async def _or_exit(self, work: Awaitable[T]) -> T:
         """A host that lost its epoch has a successor: it must not answer for its twins again."""
