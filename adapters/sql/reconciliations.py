@@ -18,6 +18,8 @@ from twins.core.reconcile.documents import Filed
 from twins.core.reconcile.report import REPORT, Report
 
 _PARAMETERS_MAX = 500
+REPORTS_MAX = 200
+"""That are kept, the newest."""
 
 
 class ReconciliationRows(Database):
@@ -80,6 +82,10 @@ class ReconciliationRows(Database):
         async with translated(), self._writer.begin() as connection:
             await connection.execute(delete(reconciliations).where(reconciliations.c.id == report.id))
             await connection.execute(reconciliations.insert(), row)
+            if report.state != "running":
+                newest = select(reconciliations.c.id).order_by(reconciliations.c.started_at.desc())
+                old = reconciliations.c.id.not_in(newest.limit(REPORTS_MAX))
+                await connection.execute(delete(reconciliations).where(old))
 
     async def report(self, report_id: str) -> Report | None:
         rows = await self._rows(select(reconciliations).where(reconciliations.c.id == report_id))

@@ -23,6 +23,7 @@ POLL_S = 0.5
 DIFFERENT = 1
 """Exit status where something differs."""
 PATH = "/v1/reconciliations"
+LAST = "last"
 
 
 def reconcile(
@@ -39,10 +40,10 @@ def reconcile(
         bool, typer.Option("--partial", help="What the snapshots leave out may be there all the same.")
     ] = False,
     apply: Annotated[
-        list[str] | None, typer.Option(help="Correct this difference of --report; again for more; all: all.")
+        list[str] | None, typer.Option(help="Correct this difference; again for more; all: all.")
     ] = None,
     report: Annotated[
-        str | None, typer.Option(help="A reconciliation that was made before, or last.")
+        str | None, typer.Option(help="Show, or --apply, what was found before: its id, or last.")
     ] = None,
     url: Url = HERE,
     key: Key = "",
@@ -54,7 +55,7 @@ def reconcile(
     Exit status 1 where something differs.
     """
     if apply and report is None:
-        raise refused("--apply", RejectedMessage("name the --report, or last"))
+        report = LAST
 
     def asked(ask: Asking) -> dict[str, Any]:
         if report is not None:
@@ -107,11 +108,11 @@ def _compared(ask: Asking, body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _applied(ask: Asking, report: str, chosen: list[str]) -> dict[str, Any]:
-    if report == "last":
-        newest = ask.get(PATH, limit="1")["reconciliations"]
-        if not newest:
+    if report == LAST:
+        done = [one["id"] for one in ask.get(PATH)["reconciliations"] if one["state"] == "done"]
+        if not done:
             raise RejectedMessage("nothing was compared yet", field="report")
-        report = newest[0]["id"]
+        report = done[0]
     told = ask.get(f"{PATH}/{report}")
     if not chosen:
         return told

@@ -112,10 +112,7 @@ async def test_it_reconciles_by_itself_and_counts_what_it_found(
                 await asyncio.sleep(0.3)
 
 
-async def test_a_malformed_snapshot_is_refused_by_line_and_field(
-    served: tuple[Installation, RunningErp], tmp_path: Path
-) -> None:
-    installation, _ = served
+async def test_a_malformed_snapshot_is_refused_by_line_and_field(tmp_path: Path) -> None:
     bad = tmp_path / "bad.csv"
     bad.write_text(STOCK.format("many"))
     command = [sys.executable, "-m", "ops.cli", "reconcile", "--stock", str(bad), "--key", KEY]
