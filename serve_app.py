@@ -6,10 +6,13 @@ from fastapi import FastAPI
 from ray import serve
 
 from adapters.http.api import Service, build_api
+from adapters.http.reconciliations import Reconciling
 from ops.metrics import exposition
 from ops.settings import Settings
+from ops.snapshots import read_snapshot
 from ops.translators import REFUSALS, SIGNATURES, TRANSLATORS
 from ops.wiring import Installation
+from twins.runtime.clock import WallClock
 from twins.runtime.cluster import RayCalls, metrics
 from twins.runtime.coalesce import CoalescedReads
 from twins.runtime.ingest import Directory
@@ -25,9 +28,10 @@ def _service(installation: Installation) -> Service:
     settings, calls = installation.settings, RayCalls(installation)
     directory = Directory(installation.placement, calls)
     store = installation.store()
+    publisher = installation.publisher(directory, store)
     return Service(
         intake=directory,
-        publisher=installation.publisher(directory, store),
+        publisher=publisher,
         publishes_later=settings.amqp_url is not None,
         reads=CoalescedReads(directory),
         store=store,
@@ -38,6 +42,14 @@ def _service(installation: Installation) -> Service:
         refusals=REFUSALS,
         connection=installation.connection,
         audit=store,
+        reconciling=Reconciling(
+            installation.erps,
+            installation.reconciliation(store, directory),
+            installation.corrector(store, publisher),
+            store,
+            read_snapshot,
+            WallClock(),
+        ),
         api_keys=settings.key_names,
         webhook_secrets={
             name: secret.get_secret_value() for name, secret in settings.webhook_secrets.items()

@@ -30,8 +30,8 @@ class Asking:
         """Raises: RejectedMessage as the service says; TransientFailure where it does not answer."""
         return self._ask("GET", path, params={name: one for name, one in wanted.items() if one is not None})
 
-    def post(self, path: str, body: bytes) -> Answer:
-        return self._ask("POST", path, content=body, headers={"Content-Type": BATCH})
+    def post(self, path: str, body: bytes, content_type: str = BATCH) -> Answer:
+        return self._ask("POST", path, content=body, headers={"Content-Type": content_type})
 
     def _ask(self, method: str, path: str, **parts: Any) -> Answer:
         headers = {"Authorization": f"Bearer {self.key}", **parts.pop("headers", {})}

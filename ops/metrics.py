@@ -10,6 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from ops.wiring import Installation
+from twins.runtime.reconcile.schedule import DIFFERENCES
 
 Figures = dict[tuple[str, str], dict[str, float]]
 """(role, actor) → figure → value."""
@@ -55,6 +56,10 @@ CATALOGUE: tuple[Entry, ...] = (
 )
 
 
+DIFFERENCES_NAME = "twinsync_reconciliation_differences"
+DIFFERENCES_MEANING = "What the last reconciliation found, where it is scheduled"
+
+
 async def exposition(
     installation: Installation, read: Callable[[Installation], Awaitable[Figures]]
 ) -> tuple[bytes, str]:
@@ -76,3 +81,12 @@ class _Snapshot:
                 if role == entry.role and entry.figure in counts:
                     metric.add_metric((actor,), counts[entry.figure])
             yield metric
+        yield self._differences()
+
+    def _differences(self) -> Metric:
+        metric = GaugeMetricFamily(DIFFERENCES_NAME, DIFFERENCES_MEANING, labels=("kind",))
+        for counts in self.figures.values():
+            for figure, value in counts.items():
+                if figure.startswith(DIFFERENCES):
+                    metric.add_metric((figure.removeprefix(DIFFERENCES),), value)
+        return metric

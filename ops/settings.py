@@ -56,6 +56,16 @@ class Settings(BaseSettings):
     backfill_patience_s: float = 60.0
     """How long a missing number may be on its way before its source is asked for it."""
 
+    reconcile_every_s: float = 0.0
+    """How often twins and ledger are compared with the ERPs and the snapshots; 0: only when asked."""
+    reconcile_stock: str | None = None
+    """File or address of what a WMS holds, fetched each time."""
+    reconcile_orders: str | None = None
+    reconcile_patience_s: float = 5.0
+    """How long between two looks: what was told before the first has come by the second."""
+    reconcile_unanswered_s: float = 900.0
+    """After how long an answer of the ERP counts as lost."""
+
     over_ship_tolerance: Decimal = Decimal("0.05")
     carrier_bill_tolerance: Decimal = Decimal("0.10")
     require_master_data: bool = True

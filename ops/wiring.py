@@ -5,21 +5,45 @@ What only a broker needs is imported only with a broker: a process starts faster
 
 from __future__ import annotations
 
+import asyncio
 import gc
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
+
+from pydantic_core import from_json
 
 from adapters.embedded.delivery import EmbeddedPublisher
 from adapters.http.backfill import HttpBackfill
 from adapters.simulated_erp.connector import SimulatedErpConnector
+from adapters.simulated_erp.reading import SimulatedErpBooks
 from adapters.sql.store import SqlStore
+from canonical.identity import TwinRef
 from canonical.translation import Connection
 from ops.logs import set_up_logs
 from ops.settings import Settings
+from ops.snapshots import fetch, read_snapshot
+from twins.core.reconcile.snapshot import Snapshot
 from twins.core.rules import Policy
-from twins.ports import Backfill, Consumer, DeadLetters, ErpConnector, Intake, Publisher
-from twins.runtime.host import Residency
+from twins.ports import (
+    Backfill,
+    Consumer,
+    DeadLetters,
+    ErpBooks,
+    ErpConnector,
+    ErpCorrections,
+    Intake,
+    Publisher,
+)
+from twins.runtime.clock import WallClock
+from twins.runtime.host import Aspect, Residency
+from twins.runtime.ingest import Directory
+from twins.runtime.inquiry import Inquiry
 from twins.runtime.placement import Placement
+from twins.runtime.reconcile.correct import Corrector
+from twins.runtime.reconcile.run import Reconciliation
+from twins.runtime.reconcile.schedule import Schedule
 
 GC_THRESHOLD = 200_000
 """Allocations between collections of the youngest objects; Python's 700 suits short scripts."""
@@ -74,6 +98,71 @@ class Installation:
         if settings.erp_url is None:
             raise ValueError("TWINSYNC_ERP_CONNECTOR=simulated needs TWINSYNC_ERP_URL")
         return SimulatedErpConnector(settings.erp_url)
+
+    def books(self, erp: str) -> ErpBooks | None:
+        """What an ERP says it holds; None where its connector cannot ask."""
+        return SimulatedErpBooks(self._simulated) if self._simulated else None
+
+    def corrections(self, erp: str) -> ErpCorrections | None:
+        """The way to reverse a document in an ERP; None where that is done by hand."""
+        return SimulatedErpConnector(self._simulated) if self._simulated else None
+
+    @property
+    def _simulated(self) -> str | None:
+        return self.settings.erp_url if self.settings.erp_connector == "simulated" else None
+
+    def reconciliation(self, store: SqlStore, directory: Directory) -> Reconciliation:
+        async def read(refs: Sequence[TwinRef]) -> list[Mapping[str, Any] | None]:
+            found = await directory.read(Aspect.DOCUMENT, refs)
+            return [None if one is None else from_json(one[1]) for one in found]
+
+        return Reconciliation(
+            store,
+            store,
+            read,
+            Inquiry(store, store, self.policy),
+            self.books,
+            WallClock(),
+            asyncio.sleep,
+            timedelta(seconds=self.settings.reconcile_patience_s),
+            self.reconcile_unanswered,
+        )
+
+    def corrector(self, store: SqlStore, publisher: Publisher) -> Corrector:
+        return Corrector(
+            store,
+            store,
+            publisher,
+            store,
+            self.books,
+            self.corrections,
+            self.backfill(),
+            WallClock(),
+            self.reconcile_unanswered,
+        )
+
+    @property
+    def reconcile_unanswered(self) -> timedelta:
+        return timedelta(seconds=self.settings.reconcile_unanswered_s)
+
+    def schedule(self, directory: Directory) -> Schedule | None:
+        """None where they are compared only when somebody asks."""
+        settings = self.settings
+        if not settings.reconcile_every_s:
+            return None
+        store = self.store()
+        return Schedule(
+            self.reconciliation(store, directory),
+            store,
+            lambda: asyncio.to_thread(self._snapshot),
+            self.erps,
+            WallClock(),
+            timedelta(seconds=settings.reconcile_every_s),
+        )
+
+    def _snapshot(self) -> Snapshot:
+        stock, orders = self.settings.reconcile_stock, self.settings.reconcile_orders
+        return read_snapshot(fetch(stock) if stock else None, fetch(orders) if orders else None)
 
     def publisher(self, intake: Intake, dead_letters: DeadLetters) -> Publisher:
         settings = self.settings

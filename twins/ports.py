@@ -17,6 +17,8 @@ from twins.core.dispatch import QueuedCommand
 from twins.core.gaps import Gap, Watch
 from twins.core.history import Arrival
 from twins.core.ledger import Status
+from twins.core.reconcile.documents import Filed
+from twins.core.reconcile.report import Report
 from twins.core.twin import Stored
 
 
@@ -93,6 +95,20 @@ class ErpBooks(Protocol):
 
     async def balances(self) -> Mapping[Account, Balance]:
         """Cumulated debits and credits by role of account."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class ErpCorrections(Protocol):
+    """What an ERP instance does when a person asks for it. Both raise TransientFailure."""
+
+    async def look_up(self, idempotency_key: str) -> Confirmed | None:
+        """Find the document made for a command."""
+        ...
+
+    async def reverse(self, document: str, idempotency_key: str) -> Answer:
+        """Mirror this very document, once for each idempotency key, whoever made it."""
         ...
 
     async def close(self) -> None: ...
@@ -333,6 +349,44 @@ class CommandQueue(Protocol):
 
     async def finished(self, gateway: str, epoch: int, numbers: Collection[int]) -> None:
         """Take commands off the queue, after their replies are committed. Raises: Fenced."""
+        ...
+
+
+class Ledgers(Protocol):
+    """The ledgers of all twins, as whoever compares reads them. All raise TransientFailure."""
+
+    async def ledger(self, erp: str, after: PostingKey | None, limit: int) -> list[Filed]:
+        """All versions of the next *limit* keys of an ERP, in one order from page to page."""
+        ...
+
+    async def filed(self, keys: Collection[PostingKey]) -> list[Filed]:
+        """All versions of those keys, ascending."""
+        ...
+
+    async def filed_by(self, refs: Collection[TwinRef]) -> list[Filed]: ...
+
+    async def sources_of(self, refs: Collection[TwinRef]) -> set[str]:
+        """Who has told anything of one of them."""
+        ...
+
+    async def accepted(self, erp: str) -> Mapping[Account, Decimal]:
+        """What accounts hold beside our documents, and rightly so."""
+        ...
+
+    async def accept(self, erp: str, account: Account, amount: Decimal) -> None: ...
+
+
+class Reports(Protocol):
+    """Where reconciliations are kept. All raise TransientFailure."""
+
+    async def save(self, report: Report) -> None:
+        """Store it anew, or in place of what it was."""
+        ...
+
+    async def report(self, report_id: str) -> Report | None: ...
+
+    async def reports(self, limit: int) -> list[Report]:
+        """The newest first."""
         ...
 
 

@@ -12,8 +12,9 @@ from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request
 from fastapi.responses import Response
 from pydantic_core import to_json
 
-from adapters.http import audit, problems
+from adapters.http import audit, problems, reconciliations
 from adapters.http.problems import Problem
+from adapters.http.reconciliations import Reconciling
 from canonical.envelope import BATCH, Event, from_attributes, parse, parse_batch
 from canonical.errors import RejectedMessage, TransientFailure
 from canonical.identity import Kind, TwinRef, order, shipment, stock, twin_ref
@@ -78,6 +79,7 @@ class Service:
     """Adapter → the reply that its format has for a refused message, such as an X12 997."""
     connection: Callable[[str, str], Connection]
     audit: Audit
+    reconciling: Reconciling
     api_keys: Mapping[str, str]
     """Key → the name of whoever holds it."""
     webhook_secrets: Mapping[str, str]
@@ -96,7 +98,13 @@ def build_api(service: Service) -> FastAPI:
     problems.install(api)
     api.include_router(_health(service))
     api.include_router(_webhooks(service))
-    for router in (_twins(service), _lists(service), _events(service), audit.routes(service.audit)):
+    for router in (
+        _twins(service),
+        _lists(service),
+        _events(service),
+        audit.routes(service.audit),
+        reconciliations.routes(service.reconciling),
+    ):
         api.include_router(router, dependencies=[Depends(_key_check(service.api_keys))])
     return api
 

@@ -17,20 +17,27 @@ from typing import assert_never
 from adapters.simulated_erp.models import (
     BalanceRow,
     Change,
+    Copied,
     Document,
+    Dropped,
     Entered,
     Erased,
     Instruction,
+    Journalled,
     LiveDocuments,
     Page,
     PeriodClosing,
+    Rescaled,
     StandardCosts,
+    StockOpened,
     TrialBalance,
 )
+from adapters.simulated_erp.tampering import tamper
 from adapters.simulated_erp.valuation import valued
 from canonical import money
 from canonical.identity import PostingKey
 from canonical.money import ZERO
+from canonical.movements import Shelf, movements
 from canonical.postings import Account, Action, Entry, Posting, entries, mirrored
 
 _NUMBER = "DOC-"
@@ -88,7 +95,11 @@ class Books:
     standard_costs: dict[str, Decimal] = field(default_factory=dict)
     closed_through: dict[str, date] = field(default_factory=dict)
     """Company → last closed day."""
+    opened: dict[Shelf, Decimal] = field(default_factory=dict)
+    """What its own purchases brought; empty: it keeps no stock."""
     documents: list[Document] = field(default_factory=list)
+    """By number. Those that were dropped keep their places."""
+    dropped: set[str] = field(default_factory=set)
     _by_idempotency_key: dict[str, list[int]] = field(default_factory=dict)
     """Positions in *documents*, ascending; so below."""
     _by_posting_key: dict[PostingKey, list[int]] = field(default_factory=dict)
@@ -99,12 +110,27 @@ class Books:
 
     def take(self, told: Instruction) -> Posted | Refusal:
         """Post or reverse, once or not at all."""
-        known = self._by_idempotency_key.get(told.idempotency_key)
+        known = self.find(told.idempotency_key)
         if known and self.manners.idempotent:
-            return _repeated(self.documents[known[0]], told)
+            return _repeated(known[0], told)
         draft = self._posting(told) if told.action is Action.POST else self._reversal(told)
         if isinstance(draft, Refusal):
             return draft
+        if (objection := self._objection(draft)) is not None:
+            return objection
+        self.apply(Entered(draft))
+        return Posted(draft, again=False)
+
+    def reverse(self, number: str, idempotency_key: str) -> Posted | Refusal:
+        """Mirror one very document, once for each idempotency key. Raises: ValueError: no such document."""
+        known = self.find(idempotency_key)
+        if known:
+            return Posted(known[0], again=True)
+        target = self.document(number)
+        if not target.live:
+            return Refusal("not-live", f"{number} was reversed by {target.reversed_by}")
+        told = Instruction(idempotency_key, Action.REVERSE, target.version, target.posting)
+        draft = self._draft(told, mirrored(target.entries), number)
         if (objection := self._objection(draft)) is not None:
             return objection
         self.apply(Entered(draft))
@@ -136,12 +162,12 @@ class Books:
 
     def _versions(self, key: PostingKey) -> Iterator[Document]:
         """The documents that were posted for a key, without their reversals."""
-        found = (self.documents[position] for position in self._by_posting_key.get(key, ()))
+        found = self._at(self._by_posting_key.get(key, ()))
         return (document for document in found if document.action is Action.POST)
 
     def _draft(self, told: Instruction, made: tuple[Entry, ...], reverses: str | None) -> Document:
         return Document(
-            number=_number(len(self.documents)),
+            number=self.next_number(),
             idempotency_key=told.idempotency_key,
             action=told.action,
             version=told.version,
@@ -167,17 +193,25 @@ class Books:
     def apply(self, change: Change) -> None:
         match change:
             case Entered(document=document):
-                self._enter(document)
+                self.enter(document)
             case StandardCosts(costs=costs):
                 self.standard_costs |= costs
             case PeriodClosing(closed_through=day, company=company):
                 self.closed_through[company] = day
+            case StockOpened(quantities=quantities):
+                self.opened |= {
+                    (sku, place): quantity
+                    for sku, places in quantities.items()
+                    for place, quantity in places.items()
+                }
+            case Dropped() | Copied() | Rescaled() | Journalled():
+                tamper(self, change)
             case Erased():
                 self._erase()
             case _:
                 assert_never(change)
 
-    def _enter(self, document: Document) -> None:
+    def enter(self, document: Document) -> None:
         position = len(self.documents)
         self.documents.append(document)
         self._by_idempotency_key.setdefault(document.idempotency_key, []).append(position)
@@ -186,22 +220,40 @@ class Books:
         if document.reverses is not None:
             self._mark_reversed(document.reverses, document.number)
         for entry in document.entries:
-            self._add(document.posting, entry)
+            self.add(document.posting.company, document.posting.currency, entry)
 
-    def _mark_reversed(self, number: str, by: str) -> None:
-        position = position_of(number)
-        self.documents[position] = replace(self.documents[position], reversed_by=by)
+    def _mark_reversed(self, number: str, by: str | None) -> None:
+        self.put(replace(self.document(number), reversed_by=by))
 
-    def _add(self, posting: Posting, entry: Entry) -> None:
-        place = posting.company, posting.currency, entry.account
+    def put(self, document: Document) -> None:
+        self.documents[position_of(document.number)] = document
+
+    def add(self, company: str, currency: str, entry: Entry) -> None:
+        place = company, currency, entry.account
         debit, credit = self._totals.get(place, (ZERO, ZERO))
         self._totals[place] = debit + entry.debit, credit + entry.credit
+
+    def take_away(self, company: str, currency: str, entry: Entry) -> None:
+        self.add(company, currency, Entry(entry.account, -entry.debit, -entry.credit))
+
+    def drop(self, number: str) -> None:
+        """Raises: ValueError where there is no such document."""
+        document = self.document(number)
+        for entry in document.entries:
+            self.take_away(document.posting.company, document.posting.currency, entry)
+        self._live[document.posting_key] -= 1 if document.live else 0
+        if document.reverses is not None and document.reverses not in self.dropped:
+            self._mark_reversed(document.reverses, None)
+            self._live[document.posting_key] += 1
+        self.dropped.add(number)
 
     def _erase(self) -> None:
         for store in (
             self.standard_costs,
             self.closed_through,
+            self.opened,
             self.documents,
+            self.dropped,
             self._by_idempotency_key,
             self._by_posting_key,
             self._totals,
@@ -213,7 +265,21 @@ class Books:
 
     def find(self, idempotency_key: str) -> tuple[Document, ...]:
         """Oldest first; more than one only where the ERP is not idempotent."""
-        return tuple(self.documents[n] for n in self._by_idempotency_key.get(idempotency_key, ()))
+        return tuple(self._at(self._by_idempotency_key.get(idempotency_key, ())))
+
+    def document(self, number: str) -> Document:
+        """Raises: ValueError where there is none of that number."""
+        position = position_of(number)
+        if position >= len(self.documents) or number in self.dropped:
+            raise ValueError(f"there is no document {number}")
+        return self.documents[position]
+
+    def next_number(self) -> str:
+        return _number(len(self.documents))
+
+    def _at(self, positions: Iterable[int]) -> Iterator[Document]:
+        found = (self.documents[position] for position in positions)
+        return (document for document in found if document.number not in self.dropped)
 
     def page(self, wanted: DocumentFilter, after: str | None, limit: int) -> Page:
         """Documents in the order of posting. Raises: ValueError where *after* is no document number."""
@@ -228,10 +294,19 @@ class Books:
             positions = self._by_idempotency_key.get(wanted.idempotency_key, ())
         elif wanted.posting_key is not None:
             positions = self._by_posting_key.get(PostingKey(wanted.posting_key), ())
-        return (self.documents[position] for position in positions if position >= start)
+        return self._at(position for position in positions if position >= start)
 
     def trial_balance(self) -> TrialBalance:
         return TrialBalance(tuple(BalanceRow(*place, *self._totals[place]) for place in sorted(self._totals)))
+
+    def stock(self) -> dict[Shelf, Decimal]:
+        """What it opened with, and what its live documents moved; empty where it was told no opening."""
+        held = dict(self.opened)
+        if held:
+            for document in self._at(range(len(self.documents))):
+                for shelf, quantity in movements(document.posting) if document.live else ():
+                    held[shelf] = held.get(shelf, ZERO) + quantity
+        return held
 
     def live_documents(self) -> LiveDocuments:
         not_one = {key: count for key, count in sorted(self._live.items()) if count != 1}

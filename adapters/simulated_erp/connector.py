@@ -20,7 +20,11 @@ from adapters.simulated_erp.models import (
     LIVE_DOCUMENTS,
     PAGE,
     PERIOD_CLOSING,
+    REVERSAL_BY_HAND,
     STANDARD_COSTS,
+    STOCK,
+    STOCK_OPENED,
+    TAMPERING,
     TRIAL_BALANCE,
     Document,
     FaultReport,
@@ -29,7 +33,10 @@ from adapters.simulated_erp.models import (
     LiveDocuments,
     Page,
     PeriodClosing,
+    ReversalByHand,
     StandardCosts,
+    StockOpened,
+    Tampering,
     TrialBalance,
 )
 from canonical.errors import TransientFailure
@@ -77,6 +84,14 @@ class SimulatedErpConnector:
         page = await self._page({"idempotency_key": idempotency_key, "limit": "1"})
         return Confirmed(page.documents[0].number) if page.documents else None
 
+    async def reverse(self, document: str, idempotency_key: str) -> Confirmed | Refused:
+        """Implements ErpCorrections."""
+        body = REVERSAL_BY_HAND.dump_json(ReversalByHand(idempotency_key))
+        reply = await self._ask("POST", f"/documents/{document}/reversal", body=body)
+        if reply.status in _REFUSED:
+            return Refused(_reason(reply.body))
+        return Confirmed(_read(DOCUMENT, reply).number)
+
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
@@ -101,7 +116,18 @@ class SimulatedErpConnector:
                 return
             wanted["after"] = page.following
 
+    async def stock(self) -> dict[str, dict[str, Decimal]]:
+        """SKU → location → quantity on hand; empty where it keeps no stock."""
+        return _read(STOCK, await self._ask("GET", "/stock"))
+
     # --- how it is set
+
+    async def open_stock(self, quantities: dict[str, dict[str, Decimal]]) -> None:
+        await self._set("/stock", STOCK_OPENED.dump_json(StockOpened(quantities)))
+
+    async def tamper(self, what: Tampering) -> None:
+        """Raises: ValueError where there is no such document."""
+        await self._set("/tampering", TAMPERING.dump_json(what))
 
     async def misbehave(self, settings: FaultSettings) -> None:
         """Replace the faults; `FaultSettings()` ends them."""

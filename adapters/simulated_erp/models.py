@@ -145,7 +145,55 @@ class Erased:
     kind: Literal["erased"] = "erased"
 
 
-Change = Entered | StandardCosts | PeriodClosing | Erased
+@dataclass(frozen=True, slots=True)
+class StockOpened:
+    """Body of ``POST /stock``: SKU → location → quantity that its own purchases brought. Merged."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _CLOSED
+
+    quantities: dict[str, dict[str, Decimal]]
+    kind: Literal["stock-opened"] = "stock-opened"
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """Somebody deleted a document."""
+
+    number: str
+    kind: Literal["dropped"] = "dropped"
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """Somebody posted a document a second time."""
+
+    number: str
+    kind: Literal["copied"] = "copied"
+
+
+@dataclass(frozen=True, slots=True)
+class Rescaled:
+    """Somebody changed all amounts of a document."""
+
+    number: str
+    factor: Decimal
+    kind: Literal["rescaled"] = "rescaled"
+
+
+@dataclass(frozen=True, slots=True)
+class Journalled:
+    """Somebody entered amounts that belong to no document of ours."""
+
+    entries: tuple[Entry, ...]
+    company: str = DEFAULT_COMPANY
+    currency: str = "USD"
+    kind: Literal["journalled"] = "journalled"
+
+
+Tampering = Dropped | Copied | Rescaled | Journalled
+"""Body of ``POST /tampering``."""
+
+Change = Entered | StandardCosts | PeriodClosing | Erased | StockOpened | Tampering
 """Whatever alters the books, and a line of the journal."""
 
 
@@ -169,6 +217,15 @@ class FaultSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ReversalByHand:
+    """Body of ``POST /documents/{number}/reversal``: reverse this very document, whatever its posting key."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _CLOSED
+
+    idempotency_key: Annotated[str, Field(min_length=1)]
+
+
+@dataclass(frozen=True, slots=True)
 class FaultReport:
     settings: FaultSettings
     dealt: dict[str, int]
@@ -182,6 +239,10 @@ TRIAL_BALANCE: TypeAdapter[TrialBalance] = TypeAdapter(TrialBalance)
 LIVE_DOCUMENTS: TypeAdapter[LiveDocuments] = TypeAdapter(LiveDocuments)
 STANDARD_COSTS: TypeAdapter[StandardCosts] = TypeAdapter(StandardCosts)
 PERIOD_CLOSING: TypeAdapter[PeriodClosing] = TypeAdapter(PeriodClosing)
+REVERSAL_BY_HAND: TypeAdapter[ReversalByHand] = TypeAdapter(ReversalByHand)
+STOCK_OPENED: TypeAdapter[StockOpened] = TypeAdapter(StockOpened)
+TAMPERING: TypeAdapter[Tampering] = TypeAdapter(Annotated[Tampering, Field(discriminator="kind")])
+STOCK: TypeAdapter[dict[str, dict[str, Decimal]]] = TypeAdapter(dict[str, dict[str, Decimal]])
 FAULT_SETTINGS: TypeAdapter[FaultSettings] = TypeAdapter(FaultSettings)
 FAULT_REPORT: TypeAdapter[FaultReport] = TypeAdapter(FaultReport)
 CHANGE: TypeAdapter[Change] = TypeAdapter(Annotated[Change, Field(discriminator="kind")])

@@ -1,16 +1,20 @@
 """The ERP behind HTTP. Every answer is JSON; every refusal is an RFC 9457 problem document.
 
-==========================  ===========================================================================
-POST /documents             `Instruction` → 201 (200: made before) `Document`; 422 refused
-GET /documents              filters idempotency_key, posting_key, command, action, live; after, limit
-GET /trial-balance          `TrialBalance`
-GET /live-documents         `LiveDocuments`
-POST /faults, GET /faults   `FaultSettings` → `FaultReport`
-POST /standard-costs        `StandardCosts`, merged
-POST /periods               `PeriodClosing`
-DELETE /                    as if new, faults included
-GET /healthz                200
-==========================  ===========================================================================
+============================  =========================================================================
+POST /documents               `Instruction` → 201 (200: made before) `Document`; 422 refused
+POST /documents/{n}/reversal  `ReversalByHand` → as above, of this very document
+GET /documents                filters idempotency_key, posting_key, command, action, live; after, limit
+GET /trial-balance            `TrialBalance`
+GET /live-documents           `LiveDocuments`
+GET /stock                    SKU → location → quantity on hand; empty where it was told no opening
+POST /faults, GET /faults     `FaultSettings` → `FaultReport`
+POST /standard-costs          `StandardCosts`, merged
+POST /periods                 `PeriodClosing`
+POST /stock                   `StockOpened`, merged
+POST /tampering               `Tampering`: what people do behind twinsync's back
+DELETE /                      as if new, faults included
+GET /healthz                  200
+============================  =========================================================================
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any, Literal, Never, TypeVar
 
 from aiohttp import web
@@ -34,7 +39,11 @@ from adapters.simulated_erp.models import (
     LIVE_DOCUMENTS,
     PAGE,
     PERIOD_CLOSING,
+    REVERSAL_BY_HAND,
     STANDARD_COSTS,
+    STOCK,
+    STOCK_OPENED,
+    TAMPERING,
     TRIAL_BALANCE,
     Change,
     Entered,
@@ -66,12 +75,16 @@ class SimulatedErp:
             [
                 web.post("/documents", self.tell),
                 web.get("/documents", self.documents),
+                web.post("/documents/{number}/reversal", self.reverse),
                 web.get("/trial-balance", self.trial_balance),
                 web.get("/live-documents", self.live_documents),
                 web.post("/faults", self.misbehave),
                 web.get("/faults", self.faults),
                 web.post("/standard-costs", self.set_standard_costs),
                 web.post("/periods", self.close_period),
+                web.get("/stock", self.stock),
+                web.post("/stock", self.open_stock),
+                web.post("/tampering", self.tamper),
                 web.delete("/", self.erase),
                 web.get("/healthz", self.healthz),
             ]
@@ -90,6 +103,19 @@ class SimulatedErp:
         if isinstance(outcome, Refusal):
             return _problem(422, outcome.code, outcome.reason)
         return await self._answer(request, outcome, fault)
+
+    async def reverse(self, request: web.Request) -> web.Response:
+        """By hand: no fault strikes."""
+        told = _read(REVERSAL_BY_HAND, await request.read())
+        try:
+            outcome = self._books.reverse(request.match_info["number"], told.idempotency_key)
+        except ValueError as error:
+            raise _rejected(422, "unknown-document", str(error)) from error
+        if isinstance(outcome, Refusal):
+            return _problem(422, outcome.code, outcome.reason)
+        if not outcome.again:
+            self._keep(Entered(outcome.document))
+        return _json(DOCUMENT, outcome.document, status=200 if outcome.again else 201)
 
     async def _think(self) -> None:
         if self._faults.settings.latency_s:
@@ -136,6 +162,12 @@ class SimulatedErp:
     async def trial_balance(self, request: web.Request) -> web.Response:
         return _json(TRIAL_BALANCE, self._books.trial_balance())
 
+    async def stock(self, request: web.Request) -> web.Response:
+        found: dict[str, dict[str, Decimal]] = {}
+        for (sku, location), quantity in self._books.stock().items():
+            found.setdefault(sku, {})[location] = quantity
+        return _json(STOCK, found)
+
     async def live_documents(self, request: web.Request) -> web.Response:
         return _json(LIVE_DOCUMENTS, self._books.live_documents())
 
@@ -161,6 +193,17 @@ class SimulatedErp:
 
     async def close_period(self, request: web.Request) -> web.Response:
         self._change(_read(PERIOD_CLOSING, await request.read()))
+        return web.Response(status=204)
+
+    async def open_stock(self, request: web.Request) -> web.Response:
+        self._change(_read(STOCK_OPENED, await request.read()))
+        return web.Response(status=204)
+
+    async def tamper(self, request: web.Request) -> web.Response:
+        try:
+            self._change(_read(TAMPERING, await request.read()))
+        except ValueError as error:
+            raise _rejected(422, "unknown-document", str(error)) from error
         return web.Response(status=204)
 
     async def erase(self, request: web.Request) -> web.Response:

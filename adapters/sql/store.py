@@ -17,6 +17,7 @@ from adapters.sql import archive, numbers, rows
 from adapters.sql.audit import AuditRows
 from adapters.sql.checkpoints import code, loaded
 from adapters.sql.database import now_text, translated
+from adapters.sql.reconciliations import ReconciliationRows
 from adapters.sql.tables import archive as archive_table
 from adapters.sql.tables import (
     archived_numbers,
@@ -55,8 +56,8 @@ def _one_erp(company: str) -> str:
     return "main"
 
 
-class SqlStore(AuditRows):
-    """Implements TwinStore, GapStore, InquiryStore, CommandQueue, DeadLetters and Audit."""
+class SqlStore(AuditRows, ReconciliationRows):
+    """Implements TwinStore, GapStore, InquiryStore, CommandQueue, DeadLetters, Audit, Ledgers, Reports."""
 
     def __init__(
         self,

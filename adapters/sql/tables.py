@@ -212,3 +212,20 @@ archived_numbers = Table(
     Column("time", String, primary_key=True),
 )
 """Numbers of archived events, where not all around them have been told yet."""
+
+reconciliations = Table(
+    "reconciliations",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("started_at", String, nullable=False, index=True),
+    Column("body", Text, nullable=False),
+)
+
+accepted_balances = Table(
+    "accepted_balances",
+    metadata,
+    Column("erp", String, primary_key=True),
+    Column("account", String, primary_key=True),
+    Column("amount", String, nullable=False),
+)
+"""What accounts of an ERP hold beside our documents, and rightly so."""

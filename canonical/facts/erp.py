@@ -48,6 +48,18 @@ class PostingAnnulled(Fact):
     version: int
 
 
+class PostingLost(Fact):
+    """The ERP has confirmed the document and holds it no longer: what is still desired is posted anew."""
+
+    TYPE = "io.twinsync.erp.posting-lost.v1"
+    KINDS = _OWNERS
+    RANK = Rank.REPLY
+
+    posting_key: Text
+    version: int
+    reason: Text
+
+
 class PeriodClosed(Fact):
     """Nothing may be posted up to and including this day; later postings keep their event date."""
 

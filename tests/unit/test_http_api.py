@@ -21,6 +21,7 @@ from canonical.envelope import BATCH, STRUCTURED, batch
 from canonical.facts.order import OrderValidated
 from canonical.translation import Connection
 from ops.translators import REFUSALS, SIGNATURES, TRANSLATORS
+from tests.reconciled import System
 from tests.stories import golden, placed
 from tests.unit.test_host import Clock
 from tests.unit.test_x12_partner import message
@@ -89,6 +90,7 @@ async def http(store: SqlStore, calls: OneHost) -> AsyncIterator[httpx.AsyncClie
         refusals=REFUSALS,
         connection=lambda adapter, name: Connection(adapter, name),
         audit=store,
+        reconciling=System(store, host=calls.host).routed(),
         api_keys={"right": "oms"},
         webhook_secrets={"shopify/signed": "secret"},
         metrics=metrics,

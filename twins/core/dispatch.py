@@ -73,6 +73,7 @@ def decide(queue: Iterable[QueuedCommand], statuses: Statuses) -> Dispatch:
 
 
 _IN_ERP = frozenset({Status.CONFIRMED, Status.REVERSING})
+_GONE = frozenset({Status.ANNULLED, Status.REVERSED, Status.LOST})
 
 
 def _current(statuses: Statuses) -> dict[PostingKey, Status]:
@@ -112,7 +113,7 @@ def _place(
 ) -> None:
     command = head.command
     if command.action is Action.REVERSE:
-        if statuses.get((command.key, command.version)) in (Status.ANNULLED, Status.REVERSED):
+        if statuses.get((command.key, command.version)) in _GONE:
             decided.drop.append(head)
             return
         prefix = reversed_first(command)

@@ -14,7 +14,7 @@ from enum import StrEnum
 from rpds import HashTrieMap
 
 from canonical.facts.base import Fact
-from canonical.facts.erp import PostingAnnulled, PostingConfirmed, PostingRejected
+from canonical.facts.erp import PostingAnnulled, PostingConfirmed, PostingLost, PostingRejected
 from canonical.identity import PostingKey
 from canonical.postings import Action, Command, Posting
 
@@ -26,6 +26,8 @@ class Status(StrEnum):
     REVERSING = "reversing"
     REVERSED = "reversed"
     ANNULLED = "annulled"
+    LOST = "lost"
+    """Confirmed, and gone from the ERP without us: the next version is posted in its place."""
 
 
 TRANSITIONS: Mapping[Status, Mapping[str, Status]] = {
@@ -33,16 +35,23 @@ TRANSITIONS: Mapping[Status, Mapping[str, Status]] = {
         "post confirmed": Status.CONFIRMED,
         "post rejected": Status.REJECTED,
         "not desired": Status.REVERSING,
+        "post lost": Status.LOST,
     },
-    Status.CONFIRMED: {"not desired": Status.REVERSING},
-    Status.REJECTED: {"not desired": Status.ANNULLED, "post confirmed": Status.CONFIRMED},
+    Status.CONFIRMED: {"not desired": Status.REVERSING, "post lost": Status.LOST},
+    Status.REJECTED: {
+        "not desired": Status.ANNULLED,
+        "post confirmed": Status.CONFIRMED,
+        "post lost": Status.LOST,
+    },
     Status.REVERSING: {
         "post confirmed": Status.REVERSING,
         "post rejected": Status.ANNULLED,
         "reverse confirmed": Status.REVERSED,
         "reverse rejected": Status.REVERSING,
         "annulled": Status.ANNULLED,
+        "post lost": Status.LOST,
     },
+    Status.LOST: {"reverse confirmed": Status.REVERSED},
     Status.REVERSED: {},
     Status.ANNULLED: {},
 }
@@ -161,6 +170,8 @@ def answered(record: Record, reply: Fact) -> Record:
             return _moved(record, f"{action} rejected", reason=reply.reason)
         case PostingAnnulled():
             return _moved(record, "annulled")
+        case PostingLost():
+            return _moved(record, "post lost", reason=reply.reason)
         case _:
             return record
 

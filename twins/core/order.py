@@ -1103,12 +1103,24 @@ def _invoice_line(seen: OrderView, part: ShippedPart) -> InvoiceLine:
     return InvoiceLine(part.line_id, part.sku, part.accepted, net, tax, part.cost)
 
 
-def _freight_share(seen: OrderView, shipment: ShipmentPart) -> tuple[Decimal, Decimal]:
-    """Freight in proportion to what is not cancelled; an over-shipment within the tolerance adds none."""
+def _freight(seen: OrderView) -> tuple[Decimal, Decimal]:
+    """Freight and the tax on it, as the last revision has them."""
     placed, amended = seen.state.placed, seen.state.amended
     assert placed is not None
     freight = placed.freight if amended is None or amended.freight is None else amended.freight
     tax = placed.freight_tax if amended is None or amended.freight_tax is None else amended.freight_tax
+    return freight, tax
+
+
+def order_total(seen: OrderView) -> Decimal:
+    """What the customer ordered comes to, tax and freight included, in the order's currency."""
+    lines = sum((line.net_total + line.line.tax for line in seen.lines.values()), ZERO)
+    return plain(lines + sum(_freight(seen), ZERO))
+
+
+def _freight_share(seen: OrderView, shipment: ShipmentPart) -> tuple[Decimal, Decimal]:
+    """Freight in proportion to what is not cancelled; an over-shipment within the tolerance adds none."""
+    freight, tax = _freight(seen)
     total = sum((line.ordered - line.cancelled for line in seen.lines.values()), ZERO)
     before = ZERO
     for earlier in seen.shipments:
@@ -1238,6 +1250,7 @@ def document(ref: TwinRef, seen: OrderView) -> dict[str, Any]:
         "channel": placed.channel if placed else None,
         "company": seen.company,
         "currency": seen.currency if placed else None,
+        "total": order_total(seen) if placed else None,
         "placed_at": state.placed_at,
         "revision": max(state.revision, 0),
         "payment": {

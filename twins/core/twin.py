@@ -12,7 +12,7 @@ from rpds import HashTrieMap, HashTrieSet
 from canonical.envelope import Event, parse_structured
 from canonical.errors import InvariantViolated
 from canonical.facts.base import Retracted
-from canonical.facts.erp import PostingAnnulled, PostingConfirmed, PostingRejected
+from canonical.facts.erp import PostingAnnulled, PostingConfirmed, PostingLost, PostingRejected
 from canonical.identity import EventId, PostingKey, TwinRef
 from canonical.postings import Command, Posting
 from twins.core.contributions import Contribution, CustomerCard, Forwarded, ItemCard, Value
@@ -23,7 +23,7 @@ from twins.core.rules import Finding, Inbox, Policy, Rules
 
 CHECKPOINT_GROWTH = Decimal("1.25")
 """A stored checkpoint is replaced when the history before it has grown by a quarter."""
-REPLIES = (PostingConfirmed, PostingRejected, PostingAnnulled)
+REPLIES = (PostingConfirmed, PostingRejected, PostingAnnulled, PostingLost)
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,7 +286,8 @@ class Twin:
         """None: all must be looked at, as for the first plan since the twin came into memory."""
         if self.rules.changed_postings is None:
             return None
-        return self.rules.changed_postings(self.ref, self._seen, self.inbox)
+        changed = self.rules.changed_postings(self.ref, self._seen, self.inbox)
+        return None if any(one.status is Status.LOST for one in self._records) else changed
 
     def settle_checkpoint(self) -> tuple[bool, Checkpoint[Any] | None]:
         """Whether storage needs another checkpoint, and which; None: none at all.

@@ -20,6 +20,7 @@ from canonical.envelope import Event
 from canonical.errors import Fenced, TransientFailure
 from canonical.identity import Kind, TwinRef
 from twins.core.contributions import Contribution
+from twins.core.reconcile.difference import Kind as DifferenceKind
 from twins.core.rules import Policy
 from twins.ports import (
     Backfill,
@@ -32,11 +33,13 @@ from twins.ports import (
     TwinStore,
     Verdict,
 )
+from twins.runtime.clock import WallClock
 from twins.runtime.gaps import GapWatch
 from twins.runtime.gateway import Gateway
 from twins.runtime.host import Aspect, Residency, TwinHost
 from twins.runtime.ingest import Directory
 from twins.runtime.placement import Placement
+from twins.runtime.reconcile.schedule import DIFFERENCES, Schedule
 
 _log = structlog.get_logger()
 
@@ -91,14 +94,13 @@ class Wiring(Protocol):
     @property
     def backfill_patience(self) -> timedelta: ...
 
+    def schedule(self, directory: Directory) -> Schedule | None:
+        """Reconciling by itself; None: only when asked."""
+        ...
+
     def set_up_process(self) -> None:
         """Logging and event loop of an actor's process."""
         ...
-
-
-class WallClock:
-    def now(self) -> datetime:
-        return datetime.now(UTC)
 
 
 # --- actors ----------------------------------------------------------------------------------------------
@@ -146,6 +148,8 @@ class HostActor(Watched, TwinHost):
         )
         self._wiring = wiring
         self._gaps = GapWatch(store, wiring.backfill(), WallClock(), wiring.backfill_patience)
+        self._leads = name == placement.pooled_names()[0]
+        self._schedule = wiring.schedule(directory) if self._leads else None
         self._timers: asyncio.Task[None] | None = None
         _call_ready_soon()
 
@@ -157,16 +161,16 @@ class HostActor(Watched, TwinHost):
             self._watch(self._wiring)
         return self.name
 
-    @property
-    def _leads(self) -> bool:
-        return self.name == self._wiring.placement.pooled_names()[0]
-
     async def sweep(self) -> int:
-        """The first host also wakes an ingest that found no broker, and asks for what sources left out."""
+        """The first host also wakes an ingest that found no broker, asks for what sources left out, and
+        reconciles when it is due.
+        """
         overdue = await super().sweep()
         if self._leads:
             await wake(self._wiring)
             await self._gaps.look()
+        if self._schedule is not None:
+            await self._schedule.look()
         return overdue
 
     async def take(self, messages: Sequence[Publication]) -> list[Verdict]:
@@ -182,7 +186,13 @@ class HostActor(Watched, TwinHost):
         return asdict(self.counts) | {
             "resident_twins": self.resident_twins(),
             "missing_numbers": self._gaps.missing,
+            **self._reconciled(),
         }
+
+    def _reconciled(self) -> dict[str, float]:
+        if self._schedule is None:
+            return {}
+        return {DIFFERENCES + kind: self._schedule.counts.get(kind, 0) for kind in DifferenceKind}
 
     async def _or_exit(self, work: Awaitable[T]) -> T:
         """A host that lost its epoch has a successor: it must not answer for its twins again."""
