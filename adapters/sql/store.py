@@ -17,6 +17,7 @@ from adapters.sql import rows
 from adapters.sql.audit import AuditRows
 from adapters.sql.checkpoints import code, loaded
 from adapters.sql.database import now_text, translated
+from adapters.sql.engine import Tuning
 from adapters.sql.tables import (
     checkpoints,
     commands,
@@ -63,11 +64,12 @@ class SqlStore(AuditRows):
         self,
         url: str,
         *,
+        tuning: Tuning | None = None,
         erp_of: Callable[[str], str] = _one_erp,
         host_of: Callable[[TwinRef], str] | None = None,
     ) -> None:
         """*erp_of* routes a company to its ERP instance; *host_of* names the host that owns a twin."""
-        super().__init__(url)
+        super().__init__(url, tuning)
         self._prepared: dict[str, ManyRows] = {}
         self._numbered: set[str] = set()
         """Sources whose row is known to be there."""
