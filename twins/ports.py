@@ -193,6 +193,10 @@ class TwinStore(Protocol):
         """Take the next epoch of a host; whoever held the one before can commit no more."""
         ...
 
+    async def assert_epoch(self, host: str, epoch: int) -> None:
+        """Raises: Fenced where a newer incarnation has claimed the host."""
+        ...
+
     async def load(self, refs: Collection[TwinRef], *, whole: bool = False) -> dict[TwinRef, Stored]:
         """Shape: an entry for each ref; version 0 for a twin that nobody has heard of.
 

@@ -87,6 +87,10 @@ class SqlStore(AuditRows):
         async with translated(), self._writer.begin() as connection:
             return int((await connection.execute(statement)).scalar_one())
 
+    async def assert_epoch(self, host: str, epoch: int) -> None:
+        if not await self._rows(select(hosts.c.host).where(hosts.c.host == host, hosts.c.epoch == epoch)):
+            raise _fenced(host, epoch)
+
     async def load(self, refs: Collection[TwinRef], *, whole: bool = False) -> dict[TwinRef, Stored]:
         found: dict[TwinRef, Stored] = {}
         async with translated(), self._reader.connect() as connection:
@@ -381,7 +385,11 @@ async def _assert_epoch(connection: AsyncConnection, host: str, epoch: int) -> N
     """Lock the host's row, so that a newer incarnation waits until this transaction has ended."""
     held = update(hosts).where(hosts.c.host == host, hosts.c.epoch == epoch).values(epoch=epoch)
     if (await connection.execute(held)).rowcount != 1:
-        raise Fenced(f"{host} lost epoch {epoch} to a newer incarnation")
+        raise _fenced(host, epoch)
+
+
+def _fenced(host: str, epoch: int) -> Fenced:
+    return Fenced(f"{host} lost epoch {epoch} to a newer incarnation")
 
 
 async def _load(connection: AsyncConnection, refs: Sequence[TwinRef], whole: bool) -> dict[TwinRef, Stored]:

@@ -10,6 +10,7 @@ import pytest
 
 from adapters.simulated_erp.connector import SimulatedErpConnector
 from adapters.simulated_erp.process import start as start_erp
+from canonical.errors import TransientFailure
 from canonical.identity import Kind
 from ops.demo.day import in_order, make_day
 from ops.demo.disorder import disorder
@@ -90,6 +91,31 @@ async def _all_stored(installation: Installation, ids: set[str]) -> None:
             while sum((await store.arrivals()).values()) < len(ids):
                 await asyncio.sleep(0.2)
     finally:
+        await store.close()
+
+
+async def test_an_actor_whose_epoch_was_taken_exits_and_its_callers_are_told_to_come_again(
+    tmp_path: Path,
+) -> None:
+    import ray
+
+    from twins.runtime.cluster import RayCalls
+
+    chosen = settings(tmp_path, pooled_hosts=2, sweep_every_s=0.2)
+    async with running(chosen) as installation:
+        calls, store = RayCalls(installation), installation.store()
+        for host in installation.placement.pooled_names():
+            await calls.take_events(host, [])
+        await publish(installation, golden())
+        for host, works in (("host-0", False), ("host-1", True)):
+            await store.claim(host)
+            async with asyncio.timeout(30):
+                with pytest.raises(TransientFailure):
+                    while True:
+                        await (publish(installation, golden()) if works else calls.metrics(host))
+                        await asyncio.sleep(0.1)
+                while host in {one["name"] for one in ray.util.list_named_actors(all_namespaces=True)}:
+                    await asyncio.sleep(0.1)
         await store.close()
 
 

@@ -121,6 +121,9 @@ class HostActor(TwinHost):
         """Start the timers. Answers the host's name."""
         if self._timers is None:
             self._timers = asyncio.create_task(self.run_timers(self._wiring.sweep_every))
+            self._timers.add_done_callback(lambda _: _call_ready_soon())
+        elif self._timers.done():  # fenced; and Ray lets an actor exit within a call only
+            await self._or_exit(self._timers)
         return self.name
 
     async def sweep(self) -> int:
