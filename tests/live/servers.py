@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -62,3 +63,19 @@ def family(pid: int) -> list[int]:
 def _signal(pid: int, how: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, how)
+
+
+def rabbitmqctl(server: Server, *command: str) -> str:
+    """Ask a broker of our own, in the environment that it was started with."""
+    pairs = Path(f"/proc/{server.pid}/environ").read_bytes().decode().split("\0")
+    environment = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
+    done = subprocess.run(
+        ["/usr/lib/rabbitmq/bin/rabbitmqctl", "--quiet", *command],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
