@@ -25,9 +25,13 @@ def _service(installation: Installation) -> Service:
     settings, calls = installation.settings, RayCalls(installation)
     directory = Directory(installation.placement, calls)
     store = installation.store()
+    publisher = installation.publisher(directory, store)
+    checks = {"database": store.ping, "hosts": calls.check}
+    if settings.amqp_url is not None:
+        checks["broker"] = publisher.check
     return Service(
         intake=directory,
-        publisher=installation.publisher(directory, store),
+        publisher=publisher,
         publishes_later=settings.amqp_url is not None,
         reads=CoalescedReads(directory),
         store=store,
@@ -43,6 +47,7 @@ def _service(installation: Installation) -> Service:
             name: secret.get_secret_value() for name, secret in settings.webhook_secrets.items()
         },
         metrics=lambda: exposition(installation, metrics),
+        checks=checks,
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from adapters.embedded.delivery import EmbeddedPublisher
 from adapters.http.backfill import HttpBackfill
@@ -20,6 +21,9 @@ from twins.core.rules import Policy
 from twins.ports import Backfill, Consumer, DeadLetters, ErpConnector, Intake, Publisher
 from twins.runtime.host import Residency
 from twins.runtime.placement import Placement
+
+if TYPE_CHECKING:
+    from adapters.amqp.link import Patience
 
 GC_THRESHOLD = 200_000
 """Allocations between collections of the youngest objects; Python's 700 suits short scripts."""
@@ -52,7 +56,12 @@ class Installation:
         return timedelta(seconds=self.settings.sweep_every_s)
 
     def store(self) -> SqlStore:
-        return SqlStore(self.settings.store_url, erp_of=self.settings.erp_of, host_of=self.placement.host_of)
+        return SqlStore(
+            self.settings.store_url,
+            tuning=self.settings.tuning,
+            erp_of=self.settings.erp_of,
+            host_of=self.placement.host_of,
+        )
 
     def connector(self, erp: str) -> ErpConnector:
         settings = self.settings
@@ -61,7 +70,9 @@ class Installation:
                 raise ValueError("TWINSYNC_ERP_CONNECTOR=amqp needs TWINSYNC_AMQP_URL")
             from adapters.amqp.connector import AmqpErpConnector
 
-            return AmqpErpConnector(settings.amqp_url, erp, prefix=settings.amqp_prefix)
+            return AmqpErpConnector(
+                settings.amqp_url, erp, prefix=settings.amqp_prefix, patience=self._patience()
+            )
         if settings.erp_url is None:
             raise ValueError("TWINSYNC_ERP_CONNECTOR=simulated needs TWINSYNC_ERP_URL")
         return SimulatedErpConnector(settings.erp_url)
@@ -72,7 +83,7 @@ class Installation:
             return EmbeddedPublisher(intake, dead_letters)
         from adapters.amqp.publisher import AmqpPublisher
 
-        return AmqpPublisher(settings.amqp_url, prefix=settings.amqp_prefix)
+        return AmqpPublisher(settings.amqp_url, prefix=settings.amqp_prefix, patience=self._patience())
 
     def backfill(self) -> Backfill | None:
         """HTTP for the sources that have an address; RabbitMQ, where there is one, otherwise."""
@@ -83,7 +94,7 @@ class Installation:
             return None
         from adapters.amqp.backfill import AmqpBackfill
 
-        return AmqpBackfill(settings.amqp_url, prefix=settings.amqp_prefix)
+        return AmqpBackfill(settings.amqp_url, prefix=settings.amqp_prefix, patience=self._patience())
 
     @property
     def backfill_patience(self) -> timedelta:
@@ -101,7 +112,14 @@ class Installation:
             prefix=settings.amqp_prefix,
             prefetch=settings.prefetch,
             batch_size_max=settings.batch_size_max,
+            patience=self._patience(),
         )
+
+    def _patience(self) -> Patience:
+        from adapters.amqp.link import Patience
+
+        settings = self.settings
+        return Patience(settings.amqp_connect_s, settings.amqp_publish_s, settings.amqp_heartbeat_s)
 
     def set_up_process(self) -> None:
         """Twins live long and hold no cycles: collecting garbage often only walks over them."""

@@ -114,6 +114,10 @@ class Publisher(Protocol):
         """Raises: TransientFailure, with any part of *messages* possibly taken (repetition is harmless)."""
         ...
 
+    async def check(self) -> None:
+        """Returns when it would take messages. Raises: TransientFailure."""
+        ...
+
     async def close(self) -> None: ...
 
 

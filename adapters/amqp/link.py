@@ -79,13 +79,12 @@ class Link(Generic[T]):
             raise TransientFailure(FULL if blocked else f"broker: {error!r}") from error
 
     async def check(self) -> None:
-        """Returns when the broker takes messages. Raises: TransientFailure."""
-        try:
-            await self._open()
-        except LOST as error:
-            raise TransientFailure(f"broker: {error!r}") from error
+        """Returns when the broker has answered, and takes messages. Raises: TransientFailure."""
         if await self._is_blocked():
             raise TransientFailure(FULL)
+        async with self.opened():
+            if self._channel is not None:
+                await self._channel.set_qos(0)  # asks nothing of the broker but an answer
 
     async def close(self) -> None:
         connection, self._connection, self._channel = self._connection, None, None

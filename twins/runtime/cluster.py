@@ -258,6 +258,10 @@ class RayCalls:
             host = self._wiring.placement.pooled_names()[0]
         return await self._call(host, "read", aspect, refs)  # type: ignore[no-any-return]
 
+    async def check(self) -> None:
+        """Returns when all pooled hosts answer. Raises: TransientFailure."""
+        await asyncio.gather(*(self._call(name, "ready") for name in self._wiring.placement.pooled_names()))
+
     async def metrics(self, host: str) -> dict[str, float]:
         return await self._call(host, "metrics")  # type: ignore[no-any-return]
 

@@ -21,6 +21,7 @@ from twins.core.contributions import Contribution
 from twins.core.history import Arrival
 from twins.core.rules import Policy
 from twins.core.twin import Snapshot, Twin
+from twins.outage import Outage
 from twins.ports import Clock, Publication, Rejected, Taken, TwinStore, Verdict
 
 _log = structlog.get_logger()
@@ -395,12 +396,14 @@ class TwinHost:
 
     async def run_timers(self, every: timedelta) -> None:
         """Sweep until cancelled. Raises: Fenced."""
+        outage = Outage("sweep", host=self.name)
         while True:
             await asyncio.sleep(every.total_seconds())
             try:
                 await self.sweep()
+                outage.ended()
             except TransientFailure as error:
-                _log.warning("sweep_failed", host=self.name, reason=str(error))
+                outage.failed(error)
             except Fenced:
                 self._forget()
                 raise
