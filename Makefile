@@ -46,6 +46,11 @@ campaign: setup ## Look for a broken order for half an hour: thousands of genera
 	TWINSYNC_TEST_EXAMPLES=5000 $(BIN)/python -m pytest tests/properties --timeout 3600
 	$(BIN)/twinsync simulate --seed $${SEED:-1} --runs 1000 --orders 40 --jobs $$(nproc)
 
+.PHONY: faults
+faults: setup ## Kill, freeze, restart and fill what there is while 20,000 events come (SEED=N repeats a run)
+	@seed=$${SEED:-$$RANDOM}; for way in embedded services; do \
+		$(BIN)/python -m tests.faults --seed $$seed --way $$way $(ARGS) || exit 1; done
+
 .PHONY: bench
 bench: setup ## Measure the pipe: RabbitMQ quorum queue, twins, SQLite with synchronous=FULL
 	$(BIN)/python -m tests.services run -- $(BIN)/python -m tests.bench.pipe $(ARGS)
@@ -53,6 +58,10 @@ bench: setup ## Measure the pipe: RabbitMQ quorum queue, twins, SQLite with sync
 .PHONY: bench-cost
 bench-cost: setup ## Measure what an event costs on twins with a long life behind them
 	$(BIN)/python -m tests.bench.cost $(ARGS)
+
+.PHONY: bench-growth
+bench-growth: setup ## Measure how a database grows per event, before and after closed twins are archived
+	$(BIN)/python -m tests.services run -- $(BIN)/python -m tests.bench.growth $(ARGS)
 
 .PHONY: format
 format: setup ## Format and mend what can be mended

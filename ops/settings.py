@@ -61,6 +61,11 @@ class Settings(BaseSettings):
     resident_twins_max: int = 100_000
     resident_idle_s: float = 900.0
     sweep_every_s: float = 5.0
+    lease_s: Annotated[float, Field(gt=0)] = 5.0
+    """How long an actor may be silent, busy or not, before it is replaced by a new incarnation."""
+
+    archive_after_days: Annotated[float, Field(ge=0)] = 90.0
+    """How long a closed twin rests before its events are archived; 0: they never are."""
 
     erp_connector: Literal["simulated", "amqp", "none"] = "none"
     erp_url: str | None = None

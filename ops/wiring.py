@@ -55,6 +55,15 @@ class Installation:
     def sweep_every(self) -> timedelta:
         return timedelta(seconds=self.settings.sweep_every_s)
 
+    @property
+    def lease(self) -> timedelta:
+        return timedelta(seconds=self.settings.lease_s)
+
+    @property
+    def archive_after(self) -> timedelta | None:
+        days = self.settings.archive_after_days
+        return timedelta(days=days) if days else None
+
     def store(self) -> SqlStore:
         return SqlStore(
             self.settings.store_url,

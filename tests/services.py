@@ -97,6 +97,9 @@ class Server:
         assert self._child is not None
         return self._child.pid
 
+    def runs(self) -> bool:
+        return self._child is not None and self._child.poll() is None
+
     def start(self) -> None:
         """Returns when it answers. Raises: Unavailable."""
         self._child = self._spawn()
@@ -110,7 +113,7 @@ class Server:
             self._child.wait()
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
-        if self._child is None or self._child.poll() is not None:
+        if self._child is None or not self.runs():
             return
         self._child.send_signal(how)
         try:
@@ -202,6 +205,7 @@ def postgres(folder: Path) -> Iterator[Server]:
         raise Unavailable(f"initdb failed: {made.stderr.strip()}")
     command = [str(programs / "postgres"), "-D", str(data), "-p", str(port)]
     command += ["-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={home}"]
+    command += ["-c", "max_wal_size=128MB"]
     log = home / "server.log"
     server = Server(
         f"postgresql+asyncpg://twinsync@127.0.0.1:{port}/postgres",

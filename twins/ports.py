@@ -190,6 +190,26 @@ class TwinFilter:
     after: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """A closed twin, and since when nothing has changed about it."""
+
+    ref: TwinRef
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Archived:
+    """How many twins and events went to the archive, and how many bytes it holds of these twins now."""
+
+    twins: int
+    events: int
+    bytes: int
+
+    def __add__(self, other: Archived) -> Archived:
+        return Archived(self.twins + other.twins, self.events + other.events, self.bytes + other.bytes)
+
+
 class TwinStore(Protocol):
     """Where twins are kept. One commit is one transaction, and stands only for the newest epoch of a host."""
 
@@ -231,6 +251,20 @@ class TwinStore(Protocol):
 
     async def raised(self, refs: Sequence[TwinRef], now: datetime) -> None:
         """Note that the deadlines of these twins up to *now* have been reported."""
+        ...
+
+    async def closed(self, before: datetime, after: Closed | None, limit: int) -> list[Closed]:
+        """Twins that have been closed since *before*, with events that are not archived and no waiting mail.
+
+        Ascending by time and twin, those after *after*.
+        """
+        ...
+
+    async def archive(self, host: str, epoch: int, refs: Collection[TwinRef]) -> Archived:
+        """Move the events of twins that this host owns to the archive; nothing else about them changes.
+
+        While no commit of the same host is under way. Raises: Fenced, TransientFailure.
+        """
         ...
 
     async def history(self, ref: TwinRef) -> list[Told]:

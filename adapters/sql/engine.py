@@ -58,9 +58,11 @@ def writer(url: str, tuning: Tuning) -> AsyncEngine:
 
 
 def reader(url: str, tuning: Tuning) -> AsyncEngine:
+    """All that is read over one connection is of one moment."""
     if is_sqlite(url):
         return _sqlite(url, tuning, "BEGIN", size=2, overflow=4)
-    return _postgres(url, tuning, size=tuning.pool_size, overflow=tuning.pool_overflow)
+    engine = _postgres(url, tuning, size=tuning.pool_size, overflow=tuning.pool_overflow)
+    return engine.execution_options(isolation_level="REPEATABLE READ")
 
 
 # --- PostgreSQL ------------------------------------------------------------------------------------------

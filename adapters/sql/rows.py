@@ -35,6 +35,7 @@ from twins.core.twin import Snapshot
 from twins.ports import Told, TwinRow
 
 Row = dict[str, Any]
+Read = RowMapping | Row
 T = TypeVar("T")
 
 UNHEARD_OF = "unheard-of"
@@ -70,7 +71,7 @@ def event_row(event: Event, arrival: Arrival, recorded_at: str) -> Row:
     }
 
 
-def read_event(row: RowMapping) -> Event:
+def read_event(row: Read) -> Event:
     """Rebuild an event; one told in an old version becomes the event that today's version would tell.
 
     Raises: InvariantViolated naming the event, where today's code cannot read what an earlier one stored.
@@ -94,7 +95,7 @@ def read_event(row: RowMapping) -> Event:
     )
 
 
-def _read_fact(row: RowMapping) -> tuple[Fact, bytes]:
+def _read_fact(row: Read) -> tuple[Fact, bytes]:
     """The fact and its canonical spelling; empty, to be spelled anew, where an old version was stored."""
     found = entry(row["type"])
     if found.upcasters:
@@ -102,7 +103,7 @@ def _read_fact(row: RowMapping) -> tuple[Fact, bytes]:
     return found.model.model_validate_json(row["data"]), row["data"].encode()
 
 
-def _read(kind: TypeAdapter[T], row: RowMapping, column: str, *key: str) -> T:
+def _read(kind: TypeAdapter[T], row: Read, column: str, *key: str) -> T:
     """Raises: InvariantViolated naming the row by its *key*."""
     try:
         return kind.validate_json(row[column])
@@ -110,12 +111,12 @@ def _read(kind: TypeAdapter[T], row: RowMapping, column: str, *key: str) -> T:
         raise _unreadable(row, key, error) from error
 
 
-def _unreadable(row: RowMapping, key: Iterable[str], error: Exception) -> InvariantViolated:
+def _unreadable(row: Read, key: Iterable[str], error: Exception) -> InvariantViolated:
     name = ", ".join(f"{column} {row[column]}" for column in key)
     return InvariantViolated(f"stored row with {name}: {error}")
 
 
-def read_told(row: RowMapping) -> Told:
+def read_told(row: Read) -> Told:
     return Told(read_event(row), Arrival(row["arrival"]), datetime.fromisoformat(row["recorded_at"]))
 
 
@@ -170,6 +171,7 @@ def twin_row(snapshot: Snapshot, changed_at: str) -> Row:
         "findings": f",{','.join(codes)}," if codes else None,
         "due_at": None if due is None else moment_text(due),
         "changed_at": changed_at,
+        "closed_at": changed_at if snapshot.is_closed() else None,
     }
 
 

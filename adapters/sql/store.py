@@ -9,16 +9,18 @@ from operator import itemgetter
 from typing import Any, TypeVar
 
 from pydantic_core import to_json
-from sqlalchemy import Dialect, Table, delete, func, or_, select, tuple_, update
+from sqlalchemy import Dialect, Table, delete, exists, func, or_, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from adapters.sql import rows
+from adapters.sql import archive, numbers, rows
 from adapters.sql.audit import AuditRows
 from adapters.sql.checkpoints import code, loaded
 from adapters.sql.database import now_text, translated
 from adapters.sql.engine import Tuning
+from adapters.sql.tables import archive as archive_table
 from adapters.sql.tables import (
+    archived_numbers,
     checkpoints,
     commands,
     dead_letters,
@@ -42,15 +44,12 @@ from twins.core.gaps import Gap, Watch
 from twins.core.history import Checkpoint
 from twins.core.ledger import Record, Status
 from twins.core.twin import REPLIES, Stored
-from twins.ports import Publication, Rejected, Told, TwinFilter, TwinRow
+from twins.ports import Archived, Closed, Publication, Rejected, Told, TwinFilter, TwinRow
 
 T = TypeVar("T")
 
 PARAMETERS_MAX = 500
 """Members of one IN list; SQLite takes 32,766 parameters, but long lists plan slowly."""
-
-GAPS_MAX = 1_000
-"""Of one source, at one look."""
 
 
 def _one_erp(company: str) -> str:
@@ -104,6 +103,10 @@ class SqlStore(AuditRows):
             named = tuple_(events.c.twin, events.c.source, events.c.id)
             for row in await self._rows(select(events.c.twin).where(named.in_(chunk)).distinct()):
                 found.add(twin_ref(row["twin"]))
+            wanted = set(chunk)
+            for row in await self._archived({name for name, _, _ in chunk}):
+                if (row["twin"], row["source"], row["id"]) in wanted:
+                    found.add(twin_ref(row["twin"]))
         return found
 
     async def commit(
@@ -175,26 +178,33 @@ class SqlStore(AuditRows):
         return [rows.read_register(row) for row in await self._rows(select(mail).limit(limit))]
 
     async def history(self, ref: TwinRef) -> list[Told]:
-        statement = select(events).where(events.c.twin == str(ref)).order_by(events.c.number)
-        return [rows.read_told(row) for row in await self._rows(statement)]
+        return await self.told([ref])
 
     async def told(self, refs: Collection[TwinRef]) -> list[Told]:
         found: list[tuple[int, Told]] = []
         for chunk in _chunks([str(ref) for ref in refs]):
-            some = await self._rows(select(events).where(events.c.twin.in_(chunk)))
+            async with translated(), self._reader.connect() as connection:
+                some = await archive.told_of(connection, chunk)
             found += [(row["number"], rows.read_told(row)) for row in some]
         return [one for _, one in sorted(found, key=itemgetter(0))]
 
     async def told_count(self, refs: Collection[TwinRef]) -> int:
         total = 0
         for chunk in _chunks([str(ref) for ref in refs]):
-            (row,) = await self._rows(select(func.count().label("many")).where(events.c.twin.in_(chunk)))
+            live = select(func.count()).where(events.c.twin.in_(chunk)).scalar_subquery()
+            archived = select(archive.archived_count()).where(archive_table.c.twin.in_(chunk))
+            (row,) = await self._rows(
+                select((live + func.coalesce(archived.scalar_subquery(), 0)).label("many"))
+            )
             total += row["many"]
         return total
 
     async def told_last(self, ref: TwinRef, limit: int) -> list[Told]:
-        wanted = select(events).where(events.c.twin == str(ref)).order_by(events.c.time.desc()).limit(limit)
-        return [rows.read_told(row) for row in reversed(await self._rows(wanted))]
+        order = (events.c.time.desc(), events.c.number.desc())
+        wanted = select(events).where(events.c.twin == str(ref)).order_by(*order).limit(limit)
+        found = [*await self._rows(wanted), *await self._archived([str(ref)])]
+        found.sort(key=itemgetter("time", "number"))
+        return [rows.read_told(row) for row in found[-limit:]]
 
     async def neighbours(self, refs: Collection[TwinRef]) -> set[TwinRef]:
         found: set[TwinRef] = set()
@@ -232,8 +242,8 @@ class SqlStore(AuditRows):
 
     async def arrivals(self) -> dict[str, int]:
         """How each stored event arrived → how many."""
-        statement = select(events.c.arrival, func.count().label("many")).group_by(events.c.arrival)
-        return {row["arrival"]: row["many"] for row in await self._rows(statement)}
+        async with translated(), self._reader.connect() as connection:
+            return await archive.arrivals(connection)
 
     async def due(self, now: datetime, limit: int) -> list[TwinRow]:
         statement = select(twins).where(twins.c.due_at <= rows.moment_text(now)).limit(limit)
@@ -248,20 +258,52 @@ class SqlStore(AuditRows):
                     .values(due_at=None)
                 )
 
+    # --- archive
+
+    async def closed(self, before: datetime, after: Closed | None, limit: int) -> list[Closed]:
+        place = tuple_(twins.c.closed_at, twins.c.twin)
+        wanted = select(twins.c.twin, twins.c.closed_at).where(
+            twins.c.closed_at < rows.moment_text(before),
+            ~exists().where(mail.c.target == twins.c.twin),
+            twins.c.twin.not_in(select(mail.c.source)),
+        )
+        if after is not None:
+            wanted = wanted.where(place > (rows.moment_text(after.since), str(after.ref)))
+        wanted = wanted.order_by(twins.c.closed_at, twins.c.twin).limit(limit)
+        return [
+            Closed(twin_ref(row["twin"]), datetime.fromisoformat(row["closed_at"]))
+            for row in await self._rows(wanted)
+        ]
+
+    async def archive(self, host: str, epoch: int, refs: Collection[TwinRef]) -> Archived:
+        total = Archived(0, 0, 0)
+        async with translated(), self._writer.begin() as connection:
+            await _assert_epoch(connection, host, epoch)
+            for chunk in _chunks([str(ref) for ref in refs]):
+                moved, told = await archive.move(connection, chunk, self._upsert(archive_table, "twin"))
+                await numbers.keep_numbers(connection, told, self._insert(archived_numbers))
+                total += moved
+        return total
+
+    async def _archived(self, names: Collection[str]) -> list[dict[str, Any]]:
+        async with translated(), self._reader.connect() as connection:
+            return await archive.archived_of(connection, list(names))
+
     # --- gaps
 
     async def find_gaps(self) -> list[Gap]:
         found: list[Gap] = []
-        whole: list[dict[str, Any]] = []
+        widened: list[tuple[numbers.Whole | None, numbers.Whole]] = []
         async with translated(), self._reader.connect() as connection:
-            for row in (await connection.execute(select(sources).order_by(sources.c.source))).all():
-                gaps_, start, through = await _gaps_of(connection, row.source, row.start, row.through)
+            for source, was in (await numbers.known_whole(connection)).items():
+                gaps_, whole = await numbers.look(connection, source, was)
                 found += gaps_
-                if (start, through) != (row.start, row.through):
-                    whole.append({"source": row.source, "start": start, "through": through})
-        if whole:  # what was whole stays whole: it may be noted later than it was seen
+                if whole is not None and whole != was:
+                    widened.append((was, whole))
+        if widened:  # what was whole stays whole: it may be noted later than it was seen
             async with translated(), self._writer.begin() as connection:
-                await connection.execute(self._upsert(sources, "source"), whole)
+                for was, whole in widened:
+                    await numbers.widen(connection, was, whole)
         return found
 
     async def watches(self) -> list[Watch]:
@@ -439,10 +481,8 @@ async def _checkpoints(
 
 async def _events(connection: AsyncConnection, names: Sequence[str]) -> dict[str, list[Event]]:
     told: dict[str, list[Event]] = {}
-    if names:
-        wanted = select(events).where(events.c.twin.in_(names))
-        for row in (await connection.execute(wanted)).mappings():
-            told.setdefault(row["twin"], []).append(rows.read_event(row))
+    for row in await archive.told_of(connection, names):
+        told.setdefault(row["twin"], []).append(rows.read_event(row))
     return told
 
 
@@ -453,32 +493,6 @@ async def _events_after(connection: AsyncConnection, name: str, checkpoint: Chec
     wanted = select(events).where(events.c.twin == name, or_(events.c.time >= since, is_reply))
     found = map(rows.read_event, (await connection.execute(wanted)).mappings())
     return [one for one in found if isinstance(one.fact, REPLIES) or checkpoint.precedes(one)]
-
-
-async def _gaps_of(
-    connection: AsyncConnection, source: str, start: int | None, through: int | None
-) -> tuple[list[Gap], int | None, int | None]:
-    """Look past what is known to be whole. Answers the gaps, and from where to where it is whole now."""
-    own = (events.c.source == source, events.c.sequence.is_not(None))
-    first = (await connection.execute(select(func.min(events.c.sequence)).where(*own))).scalar_one()
-    if first is None:
-        return [], start, through
-    known = through if through is not None and start == first else first
-    told = select(events.c.sequence.label("number"), func.min(events.c.time).label("time"))
-    told = told.where(*own, events.c.sequence >= known).group_by(events.c.sequence)
-    numbers = told.subquery()
-    following = func.lead(numbers.c.number).over(order_by=numbers.c.number)
-    shows = func.lead(numbers.c.time).over(order_by=numbers.c.number)
-    steps = select(numbers.c.number, following.label("following"), shows.label("time")).subquery()
-    wanted = select(steps).where(steps.c.following > steps.c.number + 1).order_by(steps.c.number)
-    found = [
-        Gap(source, row.number + 1, row.following - 1, datetime.fromisoformat(row.time))
-        for row in await connection.execute(wanted.limit(GAPS_MAX))
-    ]
-    if found:
-        return found, first, found[0].first - 1
-    last = select(func.max(events.c.sequence)).where(*own)
-    return found, first, (await connection.execute(last)).scalar_one()
 
 
 def _taken(contribution: Contribution) -> Any:

@@ -64,8 +64,9 @@ sources = Table(
     Column("source", String, primary_key=True),
     Column("start", BigInteger),
     Column("through", BigInteger),
+    Column("since", String),
 )
-"""Sources that number what they tell: from *start* to *through* nothing is missing."""
+"""Sources that number what they tell: from *start*, which happened *since*, to *through* nothing lacks."""
 
 gaps = Table(
     "gaps",
@@ -110,8 +111,18 @@ twins = Table(
     Column("findings", Text),
     Column("due_at", String),
     Column("changed_at", String, nullable=False),
+    Column("closed_at", String),
     Index("twins_by_status", "kind", "status", "twin"),
     Index("twins_by_due", "due_at"),
+)
+"""*closed_at*: of a closed twin whose events are not archived, or not all, when it changed last."""
+_closed = twins.c.closed_at.is_not(None)
+Index(
+    "twins_by_closing",
+    twins.c.closed_at,
+    twins.c.twin,
+    sqlite_where=_closed,
+    postgresql_where=_closed,
 )
 
 postings = Table(
@@ -181,3 +192,23 @@ audit = Table(
     Column("subject", String, nullable=False, index=True),
     Column("detail", Text, nullable=False),
 )
+
+archive = Table(
+    "archive",
+    metadata,
+    Column("twin", String, primary_key=True),
+    Column("body", LargeBinary, nullable=False),
+    Column("told_new", Integer, nullable=False),
+    Column("told_late", Integer, nullable=False),
+    Column("told_conflict", Integer, nullable=False),
+)
+"""Events of closed twins, which are not in *events* any more."""
+
+archived_numbers = Table(
+    "archived_numbers",
+    metadata,
+    Column("source", String, primary_key=True),
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("time", String, primary_key=True),
+)
+"""Numbers of archived events, where not all around them have been told yet."""

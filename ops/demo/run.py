@@ -9,9 +9,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from pydantic import SecretStr
 from pydantic_core import from_json, to_json
@@ -20,21 +18,18 @@ from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from adapters.simulated_erp.connector import SimulatedErpConnector
-from adapters.simulated_erp.models import TrialBalance
 from adapters.simulated_erp.process import start as start_erp
-from canonical.identity import Kind, TwinRef, twin_ref
-from canonical.postings import Posting
+from canonical.identity import TwinRef, twin_ref
 from ops.asking import explanation
 from ops.demo.day import Day, Message, in_order, make_day
 from ops.demo.disorder import disorder
+from ops.demo.outcome import Outcome, differences, outcome_of
 from ops.demo.telling import told
 from ops.local import free_port, local_ray, quiet, start_http, start_twins, stop_twins
 from ops.settings import Settings
 from ops.wiring import Installation
-from twins.ports import Publication, TwinFilter
+from twins.ports import Publication
 from twins.runtime.cluster import RayCalls
-from twins.runtime.host import Aspect
 from twins.runtime.ingest import Directory
 from twins.runtime.inquiry import Inquiry
 
@@ -54,24 +49,6 @@ ORDER_STATES = [
     "closed",
     "cancelled",
 ]
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What one run of the day came to."""
-
-    documents: dict[str, dict[str, Any]]
-    """Twin → its state, but for its version, which counts commits."""
-    postings: dict[str, Posting]
-    versions: dict[str, int]
-    """Posting key → how many times it has been posted."""
-    balance: TrialBalance
-    counts: dict[str, float]
-    messages: int
-    events: int
-    seconds: float
-    erp_faults: list[str] = field(default_factory=list)
-    """Posting keys for which the ERP does not hold exactly one live document."""
 
 
 def run_demo(
@@ -159,7 +136,7 @@ async def _run(
     events = await _send(installation, day, messages, name, out)
     with out.status("waiting for the last postings"):
         counts = await quiet(installation, events)
-    return await _outcome(installation, counts, len(messages), events, time.monotonic() - started)
+    return await outcome_of(installation, counts, len(messages), events, time.monotonic() - started)
 
 
 async def _send(
@@ -187,47 +164,6 @@ async def _send(
 
 def _directory(installation: Installation) -> Directory:
     return Directory(installation.placement, RayCalls(installation))
-
-
-async def _outcome(
-    installation: Installation, counts: dict[str, float], messages: int, events: int, seconds: float
-) -> Outcome:
-    store = installation.store()
-    erp = SimulatedErpConnector(installation.settings.erp_url or "")
-    try:
-        live = await store.live_postings()
-        standing = {document.posting_key async for document in erp.documents(live=True)}
-        doubled = (await erp.live_documents()).doubled
-        return Outcome(
-            documents=await _documents(installation, store),
-            postings={key: record.posting for key, record in live.items()},
-            versions={key: record.version for key, record in live.items()},
-            balance=await erp.trial_balance(),
-            counts=counts,
-            messages=messages,
-            events=events,
-            seconds=seconds,
-            erp_faults=sorted((standing ^ live.keys()) | doubled.keys()),
-        )
-    finally:
-        await store.close()
-        await erp.close()
-
-
-async def _documents(installation: Installation, store: Any) -> dict[str, dict[str, Any]]:
-    directory = _directory(installation)
-    found: dict[str, dict[str, Any]] = {}
-    for kind in Kind:
-        after: str | None = None
-        while rows := await store.rows(TwinFilter(kind, after=after), TWINS_AT_ONCE):
-            refs = [row.ref for row in rows]
-            for ref, answer in zip(refs, await directory.read(Aspect.DOCUMENT, refs), strict=True):
-                assert answer is not None, f"{ref} is listed and cannot be read"
-                document = from_json(answer[1])
-                del document["version"]
-                found[str(ref)] = document
-            after = str(refs[-1])
-    return found
 
 
 async def _story(installation: Installation, outcome: Outcome) -> tuple[TwinRef, RenderableType]:
@@ -289,10 +225,6 @@ def _lateness(reference: Outcome, outcome: Outcome) -> Table:
     return table
 
 
-def _sound(outcome: Outcome) -> bool:
-    return outcome.balance.in_balance and not outcome.erp_faults
-
-
 def _states(reference: Outcome, outcome: Outcome) -> Table:
     table = Table("order state", "orders", "in order", title="Orders by state", title_justify="left")
     many = Counter(one["status"] for one in outcome.documents.values() if one["kind"] == "order")
@@ -327,11 +259,11 @@ def _balance(outcome: Outcome) -> Table:
 
 def _verdict(reference: Outcome, outcome: Outcome, seconds: float, out: Console) -> bool:
     """Say whether both runs end in the same truth and the books balance, and answer it."""
-    states = _differences(reference.documents, outcome.documents)
-    live = _differences(reference.postings, outcome.postings)
+    states = differences(reference.documents, outcome.documents)
+    live = differences(reference.postings, outcome.postings)
     for name in [*states, *live][:10]:
         out.print(f"  differs: {name}", style="red")
-    good = not states and not live and _sound(outcome) and _sound(reference)
+    good = not states and not live and outcome.sound and reference.sound
     verdict = "[bold green]equal[/]" if good else "[bold red]NOT EQUAL[/]"
     out.print(
         f"Verdict: {verdict}. {len(outcome.documents)} twins and {len(outcome.postings)} live postings, in "
@@ -340,10 +272,6 @@ def _verdict(reference: Outcome, outcome: Outcome, seconds: float, out: Console)
         f"{len(outcome.erp_faults)} keys without exactly one live document. {seconds:.0f} s in all."
     )
     return good
-
-
-def _differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
-    return sorted(key for key in one.keys() | other.keys() if one.get(key) != other.get(key))
 
 
 def _try_it(installation: Installation, order: TwinRef, key: str, out: Console) -> None:

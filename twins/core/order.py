@@ -832,6 +832,9 @@ def _sum(moves: Mapping[str, Money]) -> Decimal:
 # --- status ----------------------------------------------------------------------------------------------
 
 
+FINAL = frozenset({"closed", "cancelled"})
+
+
 def status(seen: OrderView) -> str:
     """The header, from the lines; the furthest that all or some of them have come."""
     state = seen.state
@@ -1350,6 +1353,7 @@ RULES: Rules[OrderState, OrderInbox, OrderView] = Rules(
     document=document,
     explain=explain,
     waits=waits,
+    final=FINAL,
     changed_contributions=changed_contributions,
     changed_postings=changed_postings,
     labels=lambda ref, seen: {"customer_id": seen.state.placed.customer_id if seen.state.placed else None},

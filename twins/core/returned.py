@@ -87,4 +87,5 @@ RULES: Rules[ReturnState, Registers, ReturnView] = Rules(
     document=document,
     explain=explain,
     waits=lambda seen: () if seen.orders else ("an order that asked for this return",),
+    final=frozenset({"bound"}),
 )

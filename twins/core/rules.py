@@ -17,6 +17,7 @@ S = TypeVar("S")
 I = TypeVar("I", bound="Inbox")  # noqa: E741
 V = TypeVar("V")
 S_co = TypeVar("S_co", covariant=True)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,11 @@ class Registers:
         return sorted((ref, value) for ref, value in self.values.items() if isinstance(value, kind))
 
 
+def terminal(transitions: Mapping[T, Mapping[Any, Any]]) -> frozenset[T]:
+    """States that nothing leads out of."""
+    return frozenset(state for state, moves in transitions.items() if not moves)
+
+
 def _no_waits(view: Any) -> tuple[str, ...]:
     return ()
 
@@ -117,6 +123,8 @@ class Rules(Generic[S, I, V]):
     """Why the state is what it is, a sentence each."""
     waits: Callable[[V], tuple[str, ...]] = _no_waits
     """What has to come before it can go on."""
+    final: frozenset[str] = frozenset()
+    """Statuses in which its life is over, so that only corrections still come; none for endless twins."""
     labels: Callable[[TwinRef, V], dict[str, str | None]] = _no_labels
     """What lists filter by: ``customer_id``, ``sku``, ``location``."""
     slip_in: Callable[[S, Event, Around[S]], Callable[[S], S] | None] | None = None

@@ -54,7 +54,7 @@ from twins.core.contributions import (
     ShippedLine,
     Value,
 )
-from twins.core.rules import Finding, Policy, Registers, Rules, Waiting
+from twins.core.rules import Finding, Policy, Registers, Rules, Waiting, terminal
 
 # --- state -----------------------------------------------------------------------------------------------
 
@@ -119,6 +119,8 @@ TRANSITIONS: Mapping[ShipmentStatus, Mapping[type[Fact] | Milestone, ShipmentSta
     ShipmentStatus.RETURNED_TO_SENDER: {},
     ShipmentStatus.VOIDED: {},
 }
+FINAL = terminal(TRANSITIONS) | {ShipmentStatus.DELIVERED}
+"""Out of delivered lead only corrections, and a parcel that comes back after all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -618,5 +620,6 @@ RULES: Rules[ShipmentState, Registers, ShipmentView] = Rules(
     document=document,
     explain=explain,
     waits=waits,
+    final=frozenset(one.value for one in FINAL),
     labels=lambda ref, seen: {"location": seen.location},
 )

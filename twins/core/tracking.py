@@ -17,7 +17,7 @@ from canonical.facts.tracking import CarrierBilled, Milestone, TrackingRegistere
 from canonical.identity import EventId, PostingKey, TwinRef, shipment
 from canonical.postings import Posting
 from twins.core.contributions import Bill, Binding, CarrierWord, MilestoneReached, Value
-from twins.core.rules import Finding, Policy, Registers, Rules
+from twins.core.rules import Finding, Policy, Registers, Rules, terminal
 
 PROGRESS: tuple[Milestone, ...] = (
     Milestone.PRE_TRANSIT,
@@ -33,6 +33,7 @@ TRANSITIONS: Mapping[str, Mapping[str, str]] = {
         for index, milestone in enumerate(PROGRESS)
     },
 }
+FINAL = terminal(TRANSITIONS) | {Milestone.DELIVERED.value}
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,4 +160,5 @@ RULES: Rules[TrackingState, Registers, TrackingView] = Rules(
     document=document,
     explain=explain,
     waits=lambda seen: () if seen.shipments else ("a shipment that owns this number",),
+    final=FINAL,
 )

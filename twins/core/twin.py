@@ -76,6 +76,16 @@ class Snapshot:
             ],
         }
 
+    def is_closed(self) -> bool:
+        """Whether its life is over and nothing is open: no finding, no command, nothing awaited."""
+        return (
+            self.exists
+            and self.status in RULES[self.ref.kind].final
+            and not self.findings
+            and not self._waits()
+            and not any(record.status is Status.REVERSING for record in self._by_key())
+        )
+
     def explain(self) -> dict[str, Any]:
         """Why the state is what it is."""
         return {

@@ -22,12 +22,16 @@ from twins.core.history import Arrival
 from twins.core.rules import Policy
 from twins.core.twin import Snapshot, Twin
 from twins.outage import Outage
-from twins.ports import Clock, Publication, Rejected, Taken, TwinStore, Verdict
+from twins.ports import Archived, Clock, Closed, Publication, Rejected, Taken, TwinStore, Verdict
 
 _log = structlog.get_logger()
 
 DUE_LIMIT = 500
 """Deadlines looked at in one sweep."""
+ARCHIVE_AT_ONCE = 25
+"""Closed twins looked at in one turn: events wait while they are archived, about a millisecond for each."""
+ARCHIVE_TURNS = 8
+"""In one sweep."""
 
 
 class Aspect(StrEnum):
@@ -60,6 +64,9 @@ class HostCounts:
     activations: int = 0
     passivations: int = 0
     deadlines: int = 0
+    archived_twins: int = 0
+    archived_events: int = 0
+    archived_bytes: int = 0
     commit_s: float = 0.0
     fold_s: float = 0.0
 
@@ -108,8 +115,12 @@ class TwinHost:
         residency: Residency | None = None,
         on_commands: Nudge | None = None,
         post: Post | None = None,
+        archive_after: timedelta | None = None,
     ) -> None:
-        """*on_commands* wakes the gateway; *post* carries mail to other hosts."""
+        """*on_commands* wakes the gateway; *post* carries mail to other hosts.
+
+        *archive_after*: how long a closed twin must have rested before its events are archived; None: never.
+        """
         self.name = name
         self.counts = HostCounts()
         self._store = store
@@ -119,6 +130,9 @@ class TwinHost:
         self._residency = residency or Residency()
         self._on_commands = on_commands
         self._post = post
+        self._archive_after = archive_after
+        self._archived_up_to: Closed | None = None
+        """Where the last look ended, unless it came to the end."""
         self._epoch = 0
         self._turn = asyncio.Lock()
         self._committing: asyncio.Task[None] | None = None
@@ -376,10 +390,33 @@ class TwinHost:
             await self._raise(overdue, now)
         if self._post is not None and (waiting := await self._store.mail(DUE_LIMIT)):
             await self._post(waiting)
+        if self._archive_after is not None:
+            for _ in range(ARCHIVE_TURNS):
+                if not await self._archive(now - self._archive_after):
+                    break
         async with self._turn:
             await self._rest()
             self._passivate(())
         return len(overdue)
+
+    async def _archive(self, before: datetime) -> bool:
+        """A few of the twins that closed longest ago. What is in memory of them stays as it is.
+
+        Answers whether there may be more.
+        """
+        closed = await self._store.closed(before, self._archived_up_to, ARCHIVE_AT_ONCE)
+        self._archived_up_to = closed[-1] if len(closed) == ARCHIVE_AT_ONCE else None
+        if mine := [one.ref for one in closed if self._is_mine(one.ref)]:
+            async with self._turn:
+                await self._claim()
+                await self._rest()
+                self._count_archived(await self._store.archive(self.name, self._epoch, mine))
+        return self._archived_up_to is not None
+
+    def _count_archived(self, archived: Archived) -> None:
+        self.counts.archived_twins += archived.twins
+        self.counts.archived_events += archived.events
+        self.counts.archived_bytes += archived.bytes
 
     async def _raise(self, refs: Sequence[TwinRef], now: datetime) -> None:
         """An overdue finding is logged and counted once; it stays among the twin's findings."""
