@@ -29,6 +29,9 @@ def _service(installation: Installation) -> Service:
     directory = Directory(installation.placement, calls)
     store = installation.store()
     publisher = installation.publisher(directory, store)
+    checks = {"database": store.ping, "hosts": calls.check}
+    if settings.amqp_url is not None:
+        checks["broker"] = publisher.check
     return Service(
         intake=directory,
         publisher=publisher,
@@ -55,6 +58,7 @@ def _service(installation: Installation) -> Service:
             name: secret.get_secret_value() for name, secret in settings.webhook_secrets.items()
         },
         metrics=lambda: exposition(installation, metrics),
+        checks=checks,
     )
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from adapters.sql.engine import sqlite_url
+from adapters.sql.engine import Tuning, sqlite_url
 from canonical.identity import Kind
 from twins.core.rules import Policy
 from twins.runtime.host import Residency
@@ -31,7 +31,29 @@ class Settings(BaseSettings):
     amqp_prefix: str = "twinsync"
     """First word of the names of exchanges and queues."""
     prefetch: int = 2_000
+    """Messages of each queue in the ingest's hands, unacknowledged: an outage keeps no more in memory."""
     batch_size_max: int = 500
+
+    database_pool_size: int = 4
+    """PostgreSQL connections that each process keeps for reading; writing has its own, one or a few."""
+    database_pool_overflow: int = 4
+    """Further ones while there is much to read."""
+    database_pool_wait_s: float = 10.0
+    """How long a reader waits for one of them."""
+    database_connect_s: float = 5.0
+    database_statement_s: float = 30.0
+    """PostgreSQL ends a statement that takes longer. Where it says nothing, the client gives up 5 s later."""
+    database_lock_s: float = 10.0
+    """How long to wait for another's lock; on SQLite, for another process's transaction."""
+    database_idle_in_transaction_s: float = 10.0
+    """PostgreSQL takes back the locks of a process that froze within a transaction, so that its successor can
+    work. On SQLite nobody can: the process must be ended."""
+    amqp_connect_s: float = 10.0
+    """To connect to the broker and declare everything."""
+    amqp_publish_s: float = 10.0
+    """For the confirms of one call; a broker that is out of memory or disk gives none until it has room."""
+    amqp_heartbeat_s: int = 10
+    """A broker that says nothing for about three times as long is lost."""
 
     pooled_hosts: Annotated[int, Field(ge=1, le=256)] = 1
     dedicated_kinds: tuple[Kind, ...] = ()
@@ -97,6 +119,18 @@ class Settings(BaseSettings):
     @property
     def store_url(self) -> str:
         return self.database_url or sqlite_url(self.data_dir.resolve())
+
+    @property
+    def tuning(self) -> Tuning:
+        return Tuning(
+            pool_size=self.database_pool_size,
+            pool_overflow=self.database_pool_overflow,
+            pool_wait_s=self.database_pool_wait_s,
+            connect_s=self.database_connect_s,
+            statement_s=self.database_statement_s,
+            lock_s=self.database_lock_s,
+            idle_in_transaction_s=self.database_idle_in_transaction_s,
+        )
 
     @property
     def placement(self) -> Placement:

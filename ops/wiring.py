@@ -10,7 +10,7 @@ import gc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json
 
@@ -44,6 +44,9 @@ from twins.runtime.placement import Placement
 from twins.runtime.reconcile.correct import Corrector
 from twins.runtime.reconcile.run import Reconciliation
 from twins.runtime.reconcile.schedule import Schedule
+
+if TYPE_CHECKING:
+    from adapters.amqp.link import Patience
 
 GC_THRESHOLD = 200_000
 """Allocations between collections of the youngest objects; Python's 700 suits short scripts."""
@@ -85,7 +88,12 @@ class Installation:
         return timedelta(days=days) if days else None
 
     def store(self) -> SqlStore:
-        return SqlStore(self.settings.store_url, erp_of=self.settings.erp_of, host_of=self.placement.host_of)
+        return SqlStore(
+            self.settings.store_url,
+            tuning=self.settings.tuning,
+            erp_of=self.settings.erp_of,
+            host_of=self.placement.host_of,
+        )
 
     def connector(self, erp: str) -> ErpConnector:
         settings = self.settings
@@ -94,7 +102,9 @@ class Installation:
                 raise ValueError("TWINSYNC_ERP_CONNECTOR=amqp needs TWINSYNC_AMQP_URL")
             from adapters.amqp.connector import AmqpErpConnector
 
-            return AmqpErpConnector(settings.amqp_url, erp, prefix=settings.amqp_prefix)
+            return AmqpErpConnector(
+                settings.amqp_url, erp, prefix=settings.amqp_prefix, patience=self._patience()
+            )
         if settings.erp_url is None:
             raise ValueError("TWINSYNC_ERP_CONNECTOR=simulated needs TWINSYNC_ERP_URL")
         return SimulatedErpConnector(settings.erp_url)
@@ -170,7 +180,7 @@ class Installation:
             return EmbeddedPublisher(intake, dead_letters)
         from adapters.amqp.publisher import AmqpPublisher
 
-        return AmqpPublisher(settings.amqp_url, prefix=settings.amqp_prefix)
+        return AmqpPublisher(settings.amqp_url, prefix=settings.amqp_prefix, patience=self._patience())
 
     def backfill(self) -> Backfill | None:
         """HTTP for the sources that have an address; RabbitMQ, where there is one, otherwise."""
@@ -181,7 +191,7 @@ class Installation:
             return None
         from adapters.amqp.backfill import AmqpBackfill
 
-        return AmqpBackfill(settings.amqp_url, prefix=settings.amqp_prefix)
+        return AmqpBackfill(settings.amqp_url, prefix=settings.amqp_prefix, patience=self._patience())
 
     @property
     def backfill_patience(self) -> timedelta:
@@ -199,7 +209,14 @@ class Installation:
             prefix=settings.amqp_prefix,
             prefetch=settings.prefetch,
             batch_size_max=settings.batch_size_max,
+            patience=self._patience(),
         )
+
+    def _patience(self) -> Patience:
+        from adapters.amqp.link import Patience
+
+        settings = self.settings
+        return Patience(settings.amqp_connect_s, settings.amqp_publish_s, settings.amqp_heartbeat_s)
 
     def set_up_process(self) -> None:
         """Twins live long and hold no cycles: collecting garbage often only walks over them."""

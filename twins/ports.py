@@ -130,6 +130,10 @@ class Publisher(Protocol):
         """Raises: TransientFailure, with any part of *messages* possibly taken (repetition is harmless)."""
         ...
 
+    async def check(self) -> None:
+        """Returns when it would take messages. Raises: TransientFailure."""
+        ...
+
     async def close(self) -> None: ...
 
 
@@ -227,6 +231,10 @@ class TwinStore(Protocol):
 
     async def claim(self, host: str) -> int:
         """Take the next epoch of a host; whoever held the one before can commit no more."""
+        ...
+
+    async def assert_epoch(self, host: str, epoch: int) -> None:
+        """Raises: Fenced where a newer incarnation has claimed the host."""
         ...
 
     async def load(self, refs: Collection[TwinRef], *, whole: bool = False) -> dict[TwinRef, Stored]:

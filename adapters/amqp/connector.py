@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from datetime import date
 
-from aio_pika import DeliveryMode, ExchangeType, Message, connect_robust
-from aio_pika.abc import AbstractExchange, AbstractRobustConnection
-from aio_pika.exceptions import AMQPError
+from aio_pika import DeliveryMode, Message
+from aio_pika.abc import AbstractChannel, AbstractExchange
 from pydantic_core import to_json
 
+from adapters.amqp.link import Link, Patience
 from adapters.amqp.topology import Names, declare
-from canonical.errors import TransientFailure
 from canonical.postings import Command
 from twins.ports import Confirmed
 
@@ -18,15 +17,18 @@ from twins.ports import Confirmed
 class AmqpErpConnector:
     """Implements twins.ports.ErpConnector. The receiver tells repetitions by ``message_id``."""
 
-    def __init__(self, url: str, erp: str, *, prefix: str = "twinsync") -> None:
-        self._url = url
+    def __init__(
+        self, url: str, erp: str, *, prefix: str = "twinsync", patience: Patience | None = None
+    ) -> None:
         self._erp = erp
         self._names = Names(prefix)
-        self._connection: AbstractRobustConnection | None = None
-        self._exchange: AbstractExchange | None = None
+        self._link = Link(url, self._postings, patience or Patience(), returns_raise=True)
 
     async def tell(self, command: Command, *, posting_date: date | None = None) -> None:
-        """Publish, confirmed. The answer comes as an event: posting-confirmed or posting-rejected."""
+        """Publish, confirmed. The answer comes as an event: posting-confirmed or posting-rejected.
+
+        Raises: TransientFailure.
+        """
         body = {
             "idempotency_key": command.idempotency_key,
             "action": command.action.value,
@@ -40,26 +42,16 @@ class AmqpErpConnector:
             message_id=command.idempotency_key,
             delivery_mode=DeliveryMode.PERSISTENT,
         )
-        try:
-            exchange = await self._opened()
+        async with self._link.opened() as exchange:
             await exchange.publish(message, f"{self._erp}.{command.posting.command}")
-        except (AMQPError, OSError) as error:
-            raise TransientFailure(f"broker: {error!r}") from error
 
     async def look_up(self, idempotency_key: str) -> Confirmed | None:
         """Nobody to ask: telling again is safe, since the receiver knows the key."""
         return None
 
     async def close(self) -> None:
-        if self._connection is not None:
-            await self._connection.close()
+        await self._link.close()
 
-    async def _opened(self) -> AbstractExchange:
-        if self._exchange is None:
-            self._connection = await connect_robust(self._url)
-            channel = await self._connection.channel(publisher_confirms=True)
-            await declare(channel, self._names)
-            self._exchange = await channel.declare_exchange(
-                self._names.postings, ExchangeType.TOPIC, durable=True
-            )
-        return self._exchange
+    async def _postings(self, channel: AbstractChannel) -> AbstractExchange:
+        await declare(channel, self._names)
+        return await channel.get_exchange(self._names.postings, ensure=False)

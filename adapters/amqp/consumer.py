@@ -3,35 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from random import random
+from time import monotonic
+from typing import TypeVar
 
-import structlog
-from aio_pika import DeliveryMode, Message, connect_robust
-from aio_pika.abc import (
-    AbstractExchange,
-    AbstractIncomingMessage,
-    AbstractQueue,
-    AbstractRobustConnection,
-    ConsumerTag,
-)
-from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
+from aio_pika import DeliveryMode, Message
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange, AbstractIncomingMessage
+from aiormq.abc import AbstractChannel as UnderlayChannel
 
+from adapters.amqp.delivered import publication
+from adapters.amqp.lane import Lane
+from adapters.amqp.link import LOST, Link, Patience, connected, shut
 from adapters.amqp.topology import Names, declare
 from canonical.errors import Overloaded, TransientFailure
+from twins.outage import LONGEST_S, Outage, waits
 from twins.ports import Intake, Publication, Rejected, Verdict
 
-_log = structlog.get_logger()
+T = TypeVar("T")
 
-BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.1, 10.0
-CANCEL_WITHIN_S = 5.0
-"""A broker that is away must not keep a consumer from stopping."""
-FINISH_WITHIN_S = 30.0
-"""How long a batch in hand may still take when stopping; after that it stays with the broker."""
-LOST = (AMQPError, ChannelInvalidStateError, OSError)
-"""The connection or channel went away: the broker delivers again whatever was not acknowledged."""
 REASON, FIELD = "x-twinsync-reason", "x-twinsync-field"
 """Headers of a dead letter."""
 
@@ -45,7 +35,12 @@ class ConsumerCounts:
 
 
 class AmqpConsumer:
-    """Feeds an intake from both ingest queues, each by a channel of its own, so that neither waits."""
+    """Feeds an intake from both ingest queues, each by a channel of its own, so that neither waits.
+
+    What it has of the broker ends as one: when the connection or a channel is lost, or the broker cancels a
+    consumer, all is opened anew, topology first. Dead letters go by a connection of their own: one that
+    publishes is not read while the broker is out of memory, and could acknowledge nothing.
+    """
 
     def __init__(
         self,
@@ -55,6 +50,7 @@ class AmqpConsumer:
         prefix: str = "twinsync",
         prefetch: int = 2_000,
         batch_size_max: int = 500,
+        patience: Patience | None = None,
     ) -> None:
         self.counts = ConsumerCounts()
         self._url = url
@@ -62,128 +58,144 @@ class AmqpConsumer:
         self._names = Names(prefix)
         self._prefetch = prefetch
         self._batch_size_max = batch_size_max
-        self._connection: AbstractRobustConnection | None = None
-        self._dead: AbstractExchange | None = None
-        self._lanes: list[_Lane] = []
+        self._patience = patience or Patience()
+        self._dead = Link(url, self._dead_letters, self._patience, returns_raise=True)
+        self._outage = Outage("consumer")
+        self._ended: asyncio.Future[str] | None = None
+        """Why the connection that is open now came to its end."""
+        self._connection: AbstractConnection | None = None
+        self._lanes: list[Lane] = []
+        self._keeping: asyncio.Task[None] | None = None
+
+    # --- the connection
 
     async def start(self) -> None:
-        """Connect, declare and consume. Raises: TransientFailure."""
-        try:
-            self._connection = await connect_robust(self._url)
-            publishing = await self._connection.channel(publisher_confirms=True)
-            await declare(publishing, self._names)
-            self._dead = await publishing.get_exchange(self._names.dead)
-            for name in (self._names.ingest, self._names.bulk):
-                channel = await self._connection.channel()
-                await channel.set_qos(prefetch_count=self._prefetch)
-                lane = _Lane(await channel.get_queue(name), self)
-                await lane.start()
-                self._lanes.append(lane)
-        except LOST as error:
-            raise TransientFailure(f"broker: {error!r}") from error
+        """Connect, declare and consume, from now on whenever that is possible. Raises: TransientFailure."""
+        await self._open()
+        self._keeping = asyncio.create_task(self._keep())
 
     async def stop(self) -> None:
         """Finish what is being taken; the rest stays with the broker."""
+        if self._keeping is not None:
+            self._keeping.cancel()
+            await asyncio.wait([self._keeping])
         await asyncio.gather(*(lane.stop() for lane in self._lanes))
-        if self._connection is not None:
-            await self._connection.close()
+        await self._close()
+        await self._dead.close()
 
-    async def take(self, messages: Sequence[AbstractIncomingMessage]) -> None:
-        """Commit a batch, then acknowledge it. The last message acknowledges all before it on its channel."""
-        verdicts = await self._taken([_publication(message) for message in messages])
+    async def _keep(self) -> None:
+        """Open anew whatever ends; not at once where it ends again and again."""
+        pauses, opened_at = waits(), monotonic()
+        while True:
+            assert self._ended is not None
+            self._outage.failed(await self._ended)
+            if monotonic() - opened_at > LONGEST_S:
+                pauses = waits()
+            await self._close()
+            while not self._lanes:
+                await asyncio.sleep(next(pauses))
+                try:
+                    await self._open()
+                except TransientFailure as failure:
+                    self._outage.failed(failure)
+            opened_at = monotonic()
+            self._outage.ended()
+
+    async def _open(self) -> None:
+        self._ended = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(self._patience.connect_s):
+                self._connection = await connected(self._url, self._patience)
+                self._connection.close_callbacks.add(self._connection_closed)
+                await declare(await self._channel(), self._names)
+                self._lanes = [await self._lane(name) for name in (self._names.ingest, self._names.bulk)]
+        except LOST as error:
+            await self._close()
+            raise TransientFailure(f"broker: {error!r}") from error
+
+    async def _close(self) -> None:
+        lanes, self._lanes = self._lanes, []
+        await asyncio.gather(*(lane.drop() for lane in lanes))
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await shut(connection)
+
+    async def _lane(self, name: str) -> Lane:
+        channel = await self._channel()
+        await channel.set_qos(prefetch_count=self._prefetch)
+        lane = Lane(await channel.get_queue(name, ensure=False), self.take, self._batch_size_max)
+        await lane.start()
+        return lane
+
+    async def _channel(self) -> AbstractChannel:
+        assert self._connection is not None
+        channel = await self._connection.channel()
+        channel.close_callbacks.add(self._channel_closed)
+        underlay: UnderlayChannel = await channel.get_underlay_channel()
+        underlay.on_consumer_cancel_callbacks.add(lambda _: self._end("the broker cancelled a consumer"))
+        return channel
+
+    def _connection_closed(self, _: object, reason: BaseException | None) -> None:
+        self._end(f"connection closed: {reason!r}")
+
+    def _channel_closed(self, _: object, reason: BaseException | None) -> None:
+        self._end(f"channel closed: {reason!r}")
+
+    def _end(self, reason: str) -> None:
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(reason)
+
+    # --- taking
+
+    async def take(self, messages: Sequence[AbstractIncomingMessage], outage: Outage) -> None:
+        """Returns when every message is committed, or among the dead letters; then it may be acknowledged."""
+        publications = [publication(message) for message in messages]
+        verdicts = await _until_done(lambda: self._taken(publications), outage)
         refused = [
             (message, verdict)
             for message, verdict in zip(messages, verdicts, strict=True)
             if isinstance(verdict, Rejected)
         ]
-        await asyncio.gather(*(self._bury(message, verdict) for message, verdict in refused))
-        await messages[-1].ack(multiple=True)
+        if refused:
+            await _until_done(lambda: self._bury(refused), outage)
         self.counts.batches += 1
         self.counts.consumed += len(messages)
         self.counts.rejected += len(refused)
         self.counts.redelivered += sum(bool(message.redelivered) for message in messages)
 
     async def _taken(self, messages: list[Publication]) -> list[Verdict]:
-        """Ask until the intake answers: what it cannot take now stays unacknowledged."""
-        wait = BACKOFF_FIRST_S
-        while True:
-            try:
-                return await self._intake.take(messages)
-            except (TransientFailure, Overloaded) as failure:
-                _log.warning("intake_waits", messages=len(messages), reason=str(failure), wait_s=wait)
-            await asyncio.sleep(wait * (0.5 + random()))
-            wait = min(BACKOFF_MAX_S, wait * 2)
+        return await self._intake.take(messages)
 
-    async def _bury(self, message: AbstractIncomingMessage, verdict: Rejected) -> None:
-        assert self._dead is not None
-        headers = {**message.headers, REASON: verdict.reason, FIELD: verdict.field}
-        letter = Message(
-            message.body,
-            headers=headers,
-            content_type=message.content_type,
-            message_id=message.message_id,
-            delivery_mode=DeliveryMode.PERSISTENT,
-        )
-        await self._dead.publish(letter, message.routing_key or "")
+    async def _bury(self, refused: Sequence[tuple[AbstractIncomingMessage, Rejected]]) -> None:
+        async with self._dead.opened() as dead:
+            await asyncio.gather(
+                *(dead.publish(_letter(one, why), one.routing_key or "") for one, why in refused)
+            )
+
+    async def _dead_letters(self, channel: AbstractChannel) -> AbstractExchange:
+        await declare(channel, self._names)
+        return await channel.get_exchange(self._names.dead, ensure=False)
 
 
-class _Lane:
-    """One queue: messages gather while a batch is being taken, and are the next batch."""
-
-    def __init__(self, queue: AbstractQueue, consumer: AmqpConsumer) -> None:
-        self._queue = queue
-        self._consumer = consumer
-        self._waiting: list[AbstractIncomingMessage] = []
-        self._awake = asyncio.Event()
-        self._stopping = False
-        self._tag: ConsumerTag | None = None
-        self._running: asyncio.Task[None] | None = None
-
-    async def start(self) -> None:
-        self._tag = await self._queue.consume(self._received)
-        self._running = asyncio.create_task(self._run())
-
-    async def stop(self) -> None:
-        self._stopping = True
-        self._awake.set()
-        if self._tag is not None:
-            with contextlib.suppress(TimeoutError, *LOST):
-                await asyncio.wait_for(self._queue.cancel(self._tag), CANCEL_WITHIN_S)
-        if self._running is not None:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._running, FINISH_WITHIN_S)
-
-    async def _received(self, message: AbstractIncomingMessage) -> None:
-        self._waiting.append(message)
-        self._awake.set()
-
-    async def _run(self) -> None:
-        while not self._stopping:
-            if not self._waiting:
-                self._awake.clear()
-                await self._awake.wait()
-                continue
-            size = self._consumer._batch_size_max
-            batch, self._waiting = self._waiting[:size], self._waiting[size:]
-            await self._take(batch)
-
-    async def _take(self, batch: list[AbstractIncomingMessage]) -> None:
+async def _until_done(work: Callable[[], Awaitable[T]], outage: Outage) -> T:
+    """Ask until the world lets it happen; until then nothing is acknowledged, and prefetch is the bound."""
+    pauses = waits()
+    while True:
         try:
-            await self._consumer.take(batch)
-        except LOST as error:
-            _log.warning("acknowledgement_lost", messages=len(batch), reason=repr(error))
-        except Exception:  # noqa: BLE001 - top of the loop
-            _log.exception("batch_refused", messages=len(batch), first=batch[0].message_id)
-            await asyncio.sleep(BACKOFF_FIRST_S)
-            with contextlib.suppress(*LOST):
-                for message in batch:
-                    await message.nack(requeue=True)
+            done = await work()
+        except (TransientFailure, Overloaded) as failure:
+            outage.failed(failure)
+        else:
+            outage.ended()
+            return done
+        await asyncio.sleep(next(pauses))
 
 
-def _publication(message: AbstractIncomingMessage) -> Publication:
-    headers = {name: _text(value) for name, value in message.headers.items()}
-    return Publication(message.body, headers, message.content_type)
-
-
-def _text(value: object) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+def _letter(message: AbstractIncomingMessage, verdict: Rejected) -> Message:
+    return Message(
+        message.body,
+        headers={**message.headers, REASON: verdict.reason, FIELD: verdict.field},
+        content_type=message.content_type,
+        message_id=message.message_id,
+        delivery_mode=DeliveryMode.PERSISTENT,
+    )

@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Sequence
 
 import msgspec
-from aio_pika import DeliveryMode, Message, connect_robust
-from aio_pika.abc import AbstractExchange, AbstractRobustConnection
-from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
+from aio_pika import DeliveryMode, Message
+from aio_pika.abc import AbstractExchange
 
+from adapters.amqp.link import Link, Patience
 from adapters.amqp.topology import Names, declare
 from canonical.envelope import HEADER_PREFIX, STRUCTURED
-from canonical.errors import RejectedMessage, TransientFailure
+from canonical.errors import RejectedMessage
 from twins.ports import Publication
 
 IN_FLIGHT_MAX = 256
@@ -30,34 +30,25 @@ _ADDRESS = msgspec.json.Decoder(_Address)
 class AmqpPublisher:
     """Implements twins.ports.Publisher."""
 
-    def __init__(self, url: str, *, prefix: str = "twinsync") -> None:
-        self._url = url
-        self._names = Names(prefix)
-        self._connection: AbstractRobustConnection | None = None
-        self._exchange: AbstractExchange | None = None
-        self._opening = asyncio.Lock()
+    def __init__(self, url: str, *, prefix: str = "twinsync", patience: Patience | None = None) -> None:
+        names = Names(prefix)
+        self._link: Link[AbstractExchange] = Link(
+            url, lambda channel: declare(channel, names), patience or Patience(), returns_raise=True
+        )
 
     async def publish(self, messages: Sequence[Publication]) -> None:
         """Returns when the broker has confirmed all. Raises: TransientFailure, RejectedMessage (no type)."""
-        try:
-            exchange = await self._opened()
+        async with self._link.opened() as exchange:
             for start in range(0, len(messages), IN_FLIGHT_MAX):
                 some = messages[start : start + IN_FLIGHT_MAX]
                 await asyncio.gather(*(_publish(exchange, message) for message in some))
-        except (TimeoutError, AMQPError, ChannelInvalidStateError, OSError) as error:
-            raise TransientFailure(f"broker: {error!r}") from error
+
+    async def check(self) -> None:
+        """Returns when the broker takes messages. Raises: TransientFailure."""
+        await self._link.check()
 
     async def close(self) -> None:
-        if self._connection is not None:
-            await self._connection.close()
-
-    async def _opened(self) -> AbstractExchange:
-        async with self._opening:
-            if self._exchange is None:
-                self._connection = await connect_robust(self._url)
-                channel = await self._connection.channel(publisher_confirms=True)
-                self._exchange = await declare(channel, self._names)
-            return self._exchange
+        await self._link.close()
 
 
 async def _publish(exchange: AbstractExchange, message: Publication) -> None:

@@ -12,7 +12,8 @@ from canonical.catalogue import CATALOGUE
 from canonical.facts.tracking import TrackingScanned
 
 DELIVERY_LIMIT = 20
-"""After so many deliveries a message is poison, and the broker sets it among the dead letters."""
+"""After so many deliveries a message is poison: the broker sets it among the dead letters, the reason in
+``x-death``."""
 
 BULK_TYPES = frozenset({TrackingScanned.TYPE})
 """What comes in masses and may wait: RabbitMQ 3.10's quorum queues know no priority."""

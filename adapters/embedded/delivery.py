@@ -25,6 +25,9 @@ class EmbeddedPublisher:
         for start in range(0, len(messages), BATCH_SIZE_MAX):
             await self._publish(messages[start : start + BATCH_SIZE_MAX])
 
+    async def check(self) -> None:
+        """Nothing is between the publisher and the intake."""
+
     async def close(self) -> None:
         """Nothing is open."""
 

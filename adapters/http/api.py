@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Any, Protocol
 
@@ -12,11 +12,11 @@ from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request
 from fastapi.responses import Response
 from pydantic_core import to_json
 
-from adapters.http import audit, problems, reconciliations
+from adapters.http import audit, health, problems, reconciliations
 from adapters.http.problems import Problem
 from adapters.http.reconciliations import Reconciling
 from canonical.envelope import BATCH, Event, from_attributes, parse, parse_batch
-from canonical.errors import RejectedMessage, TransientFailure
+from canonical.errors import RejectedMessage
 from canonical.identity import Kind, TwinRef, order, shipment, stock, twin_ref
 from canonical.translation import Connection, Inbound, Translate
 from twins.core.gaps import Gap, Watch
@@ -84,6 +84,8 @@ class Service:
     """Key → the name of whoever holds it."""
     webhook_secrets: Mapping[str, str]
     metrics: Callable[[], Awaitable[tuple[bytes, str]]]
+    checks: Mapping[str, health.Check] = field(default_factory=dict)
+    """What must answer before this process calls itself ready."""
 
 
 def build_api(service: Service) -> FastAPI:
@@ -96,7 +98,7 @@ def build_api(service: Service) -> FastAPI:
         openapi_url="/openapi.json",
     )
     problems.install(api)
-    api.include_router(_health(service))
+    api.include_router(health.routes(service.checks, service.metrics))
     api.include_router(_webhooks(service))
     for router in (
         _twins(service),
@@ -434,34 +436,6 @@ def _check_signature(service: Service, adapter: str, request: Request, body: byt
     header, verify = service.signatures[adapter]
     if not verify(body, request.headers.get(header, ""), secret):
         raise Problem(401, "Signature wrong", f"{header} does not sign this body with the secret we share")
-
-
-# --- health ----------------------------------------------------------------------------------------------
-
-
-def _health(service: Service) -> APIRouter:
-    router = APIRouter(tags=["health"])
-
-    @router.get("/healthz")
-    async def healthz() -> Response:
-        """The process answers."""
-        return _json({"status": "up"})
-
-    @router.get("/readyz")
-    async def readyz() -> Response:
-        """Database and hosts answer too."""
-        try:
-            await service.reads.read("document", TwinRef(Kind.ERP, "readiness-probe"))
-        except TransientFailure as failure:
-            return problems.problem(503, "Not ready", str(failure))
-        return _json({"status": "ready"})
-
-    @router.get("/metrics")
-    async def metrics() -> Response:
-        body, content_type = await service.metrics()
-        return Response(body, media_type=content_type)
-
-    return router
 
 
 def _json(content: Any, status: int = 200) -> Response:

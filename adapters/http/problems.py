@@ -13,6 +13,11 @@ from starlette.exceptions import HTTPException
 from canonical.errors import Overloaded, RejectedMessage, TransientFailure
 
 PROBLEM = "application/problem+json"
+RETRY_AFTER_S = 2
+"""About as long as a database or broker takes that restarts; whoever comes too early comes again."""
+
+_AGAIN = {"Retry-After": str(RETRY_AFTER_S)}
+_HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 429: _AGAIN, 503: _AGAIN}
 
 
 class Problem(HTTPException):
@@ -26,8 +31,7 @@ class Problem(HTTPException):
 
 def problem(status: int, title: str, detail: str, **more: Any) -> Response:
     body = {"type": "about:blank", "title": title, "status": status, "detail": detail, **more}
-    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
-    return Response(to_json(body), status, headers, PROBLEM)
+    return Response(to_json(body), status, _HEADERS.get(status), PROBLEM)
 
 
 def install(api: FastAPI) -> None:

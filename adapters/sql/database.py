@@ -7,22 +7,27 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Select
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy import Select, select
 
-from adapters.sql.engine import engines
+from adapters.sql.engine import Tuning, engines
+from adapters.sql.failures import blamed
 from adapters.sql.migrate import migrate
 from adapters.sql.rows import moment_text
-from canonical.errors import InvariantViolated, TransientFailure
 
 
 class Database:
-    def __init__(self, url: str) -> None:
-        self._writer, self._reader = engines(url)
+    def __init__(self, url: str, tuning: Tuning | None = None) -> None:
+        self._url = url
+        self._tuning = tuning or Tuning()
+        self._writer, self._reader = engines(url, self._tuning)
 
     async def migrate(self) -> None:
         async with translated():
-            await migrate(self._writer)
+            await migrate(self._url, self._tuning)
+
+    async def ping(self) -> None:
+        """Returns when the database answers. Raises: TransientFailure."""
+        await self._rows(select(1))
 
     async def close(self) -> None:
         await self._writer.dispose()
@@ -38,10 +43,11 @@ async def translated() -> AsyncIterator[None]:
     """Raises: TransientFailure where the database is away, InvariantViolated where we asked for nonsense."""
     try:
         yield
-    except (OperationalError, InterfaceError, OSError) as error:
-        raise TransientFailure(f"database: {error}") from error
-    except DBAPIError as error:
-        raise InvariantViolated(f"database: {error}") from error
+    except Exception as error:
+        failure = blamed(error)
+        if failure is None:
+            raise
+        raise failure from error
 
 
 def now_text() -> str:

@@ -1,16 +1,40 @@
-"""Engines for SQLite and PostgreSQL, set up to lose nothing."""
+"""Engines for SQLite and PostgreSQL, set up to lose nothing and to wait for nothing without end."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, event
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-BUSY_TIMEOUT_MS = 30_000
-"""How long a SQLite writer waits for another process's transaction."""
+WRITERS, WRITERS_MORE = 1, 2
+"""PostgreSQL: a host commits one batch at a time, and writes little beside it. Readers never starve it."""
+SILENCE_S = 5.0
+"""How much longer than the server the client waits: where the server answers, it knows more."""
+KEEPALIVES = {"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3"}
+"""The server lets go of the locks of a client whose machine is gone, after a minute."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """How greedy and how patient one process is with its database. Times in seconds."""
+
+    pool_size: int = 4
+    """Readers that stay connected to PostgreSQL."""
+    pool_overflow: int = 4
+    """Readers beyond those, while there is much to read."""
+    pool_wait_s: float = 10.0
+    """For a connection of the pool."""
+    connect_s: float = 5.0
+    statement_s: float = 30.0
+    """For one statement, by the server's clock; the client gives up a little later."""
+    lock_s: float = 10.0
+    """For a lock that another transaction holds; on SQLite, for another process's transaction."""
+    idle_in_transaction_s: float = 10.0
+    """How long a client that says nothing keeps its locks: a frozen host must not keep its successor out."""
 
 
 def sqlite_url(directory: Path) -> str:
@@ -21,28 +45,76 @@ def is_sqlite(url: str) -> bool:
     return make_url(url).get_backend_name() == "sqlite"
 
 
-def engines(url: str) -> tuple[AsyncEngine, AsyncEngine]:
-    """A writer and a reader; on SQLite the writer takes the lock as its transaction begins.
-
-    All that is read over one connection is of one moment.
-    """
-    if not is_sqlite(url):
-        engine = create_async_engine(url, pool_size=4, pool_pre_ping=True)
-        return engine, engine.execution_options(isolation_level="REPEATABLE READ")
-    writer = create_async_engine(url, pool_size=1, max_overflow=0)
-    reader = create_async_engine(url, pool_size=2, max_overflow=4)
-    for engine, begin in ((writer, "BEGIN IMMEDIATE"), (reader, "BEGIN")):
-        _prepare_sqlite(engine, begin)
-    return writer, reader
+def engines(url: str, tuning: Tuning) -> tuple[AsyncEngine, AsyncEngine]:
+    """A writer and a reader, with connections of their own each."""
+    return writer(url, tuning), reader(url, tuning)
 
 
-def _prepare_sqlite(engine: AsyncEngine, begin: str) -> None:
+def writer(url: str, tuning: Tuning) -> AsyncEngine:
+    """On SQLite it takes the lock as its transaction begins."""
+    if is_sqlite(url):
+        return _sqlite(url, tuning, "BEGIN IMMEDIATE", size=1, overflow=0)
+    return _postgres(url, tuning, size=WRITERS, overflow=WRITERS_MORE)
+
+
+def reader(url: str, tuning: Tuning) -> AsyncEngine:
+    """All that is read over one connection is of one moment."""
+    if is_sqlite(url):
+        return _sqlite(url, tuning, "BEGIN", size=2, overflow=4)
+    engine = _postgres(url, tuning, size=tuning.pool_size, overflow=tuning.pool_overflow)
+    return engine.execution_options(isolation_level="REPEATABLE READ")
+
+
+# --- PostgreSQL ------------------------------------------------------------------------------------------
+
+
+def _postgres(url: str, tuning: Tuning, *, size: int, overflow: int) -> AsyncEngine:
+    engine = create_async_engine(
+        url,
+        pool_size=size,
+        max_overflow=overflow,
+        pool_timeout=tuning.pool_wait_s,
+        pool_pre_ping=True,
+        connect_args={
+            "timeout": tuning.connect_s,
+            "command_timeout": tuning.statement_s + SILENCE_S,
+            "server_settings": {
+                "application_name": "twinsync",
+                "statement_timeout": _ms(tuning.statement_s),
+                "lock_timeout": _ms(tuning.lock_s),
+                "idle_in_transaction_session_timeout": _ms(tuning.idle_in_transaction_s),
+                **KEEPALIVES,
+            },
+        },
+    )
+
+    @event.listens_for(engine.sync_engine, "handle_error")
+    def failed(context: ExceptionContext) -> None:
+        """A server that does not answer would not answer a rollback either: leave the connection."""
+        if isinstance(context.original_exception, TimeoutError):
+            context.is_disconnect = True
+
+    return engine
+
+
+def _ms(seconds: float) -> str:
+    return str(round(seconds * 1_000))
+
+
+# --- SQLite ----------------------------------------------------------------------------------------------
+
+
+def _sqlite(url: str, tuning: Tuning, begin: str, *, size: int, overflow: int) -> AsyncEngine:
+    engine = create_async_engine(
+        url, pool_size=size, max_overflow=overflow, pool_timeout=tuning.statement_s + SILENCE_S
+    )
+
     @event.listens_for(engine.sync_engine, "connect")
     def connected(connection: Any, _record: object) -> None:
         connection.isolation_level = None
         cursor = connection.cursor()
         for pragma in (
-            f"busy_timeout={BUSY_TIMEOUT_MS}",
+            f"busy_timeout={_ms(tuning.lock_s)}",
             "journal_mode=WAL",
             "synchronous=FULL",
             "cache_size=-65536",
@@ -54,3 +126,5 @@ def _prepare_sqlite(engine: AsyncEngine, begin: str) -> None:
     @event.listens_for(engine.sync_engine, "begin")
     def began(connection: Connection) -> None:
         connection.exec_driver_sql(begin)
+
+    return engine

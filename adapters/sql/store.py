@@ -17,6 +17,7 @@ from adapters.sql import archive, numbers, rows
 from adapters.sql.audit import AuditRows
 from adapters.sql.checkpoints import code, loaded
 from adapters.sql.database import now_text, translated
+from adapters.sql.engine import Tuning
 from adapters.sql.reconciliations import ReconciliationRows
 from adapters.sql.tables import archive as archive_table
 from adapters.sql.tables import (
@@ -63,11 +64,12 @@ class SqlStore(AuditRows, ReconciliationRows):
         self,
         url: str,
         *,
+        tuning: Tuning | None = None,
         erp_of: Callable[[str], str] = _one_erp,
         host_of: Callable[[TwinRef], str] | None = None,
     ) -> None:
         """*erp_of* routes a company to its ERP instance; *host_of* names the host that owns a twin."""
-        super().__init__(url)
+        super().__init__(url, tuning)
         self._prepared: dict[str, ManyRows] = {}
         self._numbered: set[str] = set()
         """Sources whose row is known to be there."""
@@ -84,6 +86,10 @@ class SqlStore(AuditRows, ReconciliationRows):
         ).returning(hosts.c.epoch)
         async with translated(), self._writer.begin() as connection:
             return int((await connection.execute(statement)).scalar_one())
+
+    async def assert_epoch(self, host: str, epoch: int) -> None:
+        if not await self._rows(select(hosts.c.host).where(hosts.c.host == host, hosts.c.epoch == epoch)):
+            raise _fenced(host, epoch)
 
     async def load(self, refs: Collection[TwinRef], *, whole: bool = False) -> dict[TwinRef, Stored]:
         found: dict[TwinRef, Stored] = {}
@@ -422,7 +428,11 @@ async def _assert_epoch(connection: AsyncConnection, host: str, epoch: int) -> N
     """Lock the host's row, so that a newer incarnation waits until this transaction has ended."""
     held = update(hosts).where(hosts.c.host == host, hosts.c.epoch == epoch).values(epoch=epoch)
     if (await connection.execute(held)).rowcount != 1:
-        raise Fenced(f"{host} lost epoch {epoch} to a newer incarnation")
+        raise _fenced(host, epoch)
+
+
+def _fenced(host: str, epoch: int) -> Fenced:
+    return Fenced(f"{host} lost epoch {epoch} to a newer incarnation")
 
 
 async def _load(connection: AsyncConnection, refs: Sequence[TwinRef], whole: bool) -> dict[TwinRef, Stored]:

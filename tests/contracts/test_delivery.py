@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pika
 import pytest
-from aio_pika import connect_robust
+from aio_pika import connect
 from aio_pika.abc import AbstractChannel
 
 from adapters.amqp.consumer import FIELD, REASON, AmqpConsumer
 from adapters.amqp.publisher import AmqpPublisher
 from adapters.amqp.topology import Names, remove
 from adapters.embedded.delivery import EmbeddedPublisher
-from canonical.envelope import parse
+from canonical.envelope import STRUCTURED, parse
 from canonical.errors import TransientFailure
 from canonical.facts.tracking import Milestone, TrackingScanned
 from tests.services import AMQP
@@ -106,7 +107,7 @@ async def _rabbitmq_way() -> AsyncIterator[Way]:
     url, prefix, intake = broker_url(), f"test-{os.urandom(4).hex()}", Intake()
     publisher, consumer = AmqpPublisher(url, prefix=prefix), AmqpConsumer(url, intake, prefix=prefix)
     await consumer.start()
-    async with await connect_robust(url) as admin:
+    async with await connect(url) as admin:
         channel = await admin.channel()
 
         async def dead() -> list[tuple[bytes, str, str]]:
@@ -184,6 +185,13 @@ async def test_repetition_is_delivered_and_harmless(way: Way) -> None:
     await way.until(lambda: len(way.intake.taken) >= 2)
 
 
+async def crash(consumer: AmqpConsumer) -> None:
+    """It is gone, and the broker notices, as when its process dies."""
+    assert consumer._keeping is not None
+    consumer._keeping.cancel()
+    await consumer._close()
+
+
 # --- RabbitMQ alone --------------------------------------------------------------------------------------
 
 
@@ -196,8 +204,7 @@ async def test_nothing_is_acknowledged_before_it_is_taken() -> None:
     publisher = AmqpPublisher(url, prefix=prefix)
     await publisher.publish(structured(*golden()))
     await asyncio.wait_for(first.entered.wait(), 10)
-    assert doomed._connection is not None
-    await doomed._connection.close()
+    await crash(doomed)
     second = Intake()
     heir = AmqpConsumer(url, second, prefix=prefix)
     await heir.start()
@@ -205,10 +212,7 @@ async def test_nothing_is_acknowledged_before_it_is_taken() -> None:
         while len(second.taken) < len(golden()):
             await asyncio.sleep(0.02)
     await heir.stop()
-    assert first.gate is not None
-    first.gate.set()
-    await asyncio.gather(*(lane.stop() for lane in doomed._lanes), return_exceptions=True)
-    async with await connect_robust(url) as admin:
+    async with await connect(url) as admin:
         channel = await admin.channel()
         left = await channel.declare_queue(Names(prefix).ingest, passive=True)
         assert left.declaration_result.message_count == 0
@@ -222,7 +226,7 @@ async def test_scans_wait_in_a_queue_of_their_own() -> None:
     scan = tell("tracking/ups:1Z9", TrackingScanned(milestone=Milestone.DELIVERED))
     await publisher.publish(structured(scan, scan, placed()))
     await publisher.close()
-    async with await connect_robust(url) as admin:
+    async with await connect(url) as admin:
         channel = await admin.channel()
         depth = {
             name: (await channel.declare_queue(name, passive=True)).declaration_result.message_count
@@ -238,34 +242,76 @@ async def test_an_event_of_an_unknown_type_is_a_dead_letter_at_once() -> None:
     unknown = placed().structured().replace(b"order.placed.v1", b"order.sung.v1")
     await publisher.publish([Publication(unknown)])
     await publisher.close()
-    async with await connect_robust(url) as admin:
+    async with await connect(url) as admin:
         channel = await admin.channel()
         ((body, _, _),) = await _dead_letters(channel, Names(prefix))
         assert body == unknown
         await remove(channel, Names(prefix))
 
 
-async def test_another_client_library_may_publish() -> None:
-    """pika, in binary form."""
+BINARY = placed().attributes() | {"sequence": "7"}
+"""The attributes of one event, as other clients spell them in headers."""
+
+
+def spelled(prefix: str, **other: object) -> dict[str, object]:
+    return {prefix + name: value for name, value in {**BINARY, **other}.items()}
+
+
+@pytest.mark.parametrize(
+    ("body", "properties"),
+    [
+        (placed().structured(), {"content_type": STRUCTURED, "delivery_mode": 2}),
+        (placed().structured(), {"content_type": f"{STRUCTURED}; charset=utf-8"}),
+        (placed().structured(), {"content_type": "application/json"}),
+        (placed().structured(), {}),
+        (placed().structured(), {"content_type": STRUCTURED, "headers": {"ce-id": "not this one"}}),
+        (placed().data_json, {"content_type": "application/json", "headers": spelled("ce-")}),
+        (placed().data_json, {"headers": spelled("CE-")}),
+        (placed().data_json, {"content_type": "application/json", "headers": spelled("cloudEvents:")}),
+        (placed().data_json, {"content_type": "application/json", "headers": spelled("cloudEvents_")}),
+        (placed().data_json, {"headers": spelled("ce-", sequence=7)}),
+        (placed().data_json, {"headers": spelled("ce-", id=placed().id.encode())}),
+        (placed().data_json, {"headers": spelled("ce-", time=placed().time)}),
+        (placed().data_json, {"headers": spelled("ce-", more=None, flag=True, many=["a", {"b": 1}])}),
+    ],
+    ids=[
+        "structured",
+        "structured with a charset",
+        "structured as JSON",
+        "structured with no properties",
+        "structured with strange headers",
+        "binary",
+        "binary in capitals with no content type",
+        "binary by the AMQP binding",
+        "binary by the AMQP binding, for JMS",
+        "an integer header",
+        "a header of bytes",
+        "a timestamp header",
+        "headers that are none of ours",
+    ],
+)
+async def test_another_client_library_may_publish(body: bytes, properties: dict[str, Any]) -> None:
+    """pika, with no message id and, but for one, no delivery mode."""
     url, prefix, intake = broker_url(), f"test-{os.urandom(4).hex()}", Intake()
     consumer = AmqpConsumer(url, intake, prefix=prefix)
     await consumer.start()
-    headers, body = placed().binary()
 
     def publish() -> None:
-        connection = pika.BlockingConnection(pika.URLParameters(url))
-        channel = connection.channel()
-        properties = pika.BasicProperties(content_type="application/json", headers=headers, delivery_mode=2)
-        channel.confirm_delivery()
-        channel.basic_publish(Names(prefix).events, placed().type, body, properties)
-        connection.close()
+        with pika.BlockingConnection(pika.URLParameters(url)) as connection:
+            channel = connection.channel()
+            channel.confirm_delivery()
+            channel.basic_publish(
+                Names(prefix).events, placed().type, body, pika.BasicProperties(**properties), mandatory=True
+            )
 
     await asyncio.to_thread(publish)
     async with asyncio.timeout(10):
         while not intake.taken:
             await asyncio.sleep(0.02)
     (taken,) = intake.taken
-    assert parse(taken.body, taken.headers, taken.content_type) == placed()
+    parsed = parse(taken.body, taken.headers, taken.content_type)
+    assert replace(parsed, sequence=None) == placed()
+    assert parsed.sequence == (None if body == placed().structured() else 7)
     await consumer.stop()
-    async with await connect_robust(url) as admin:
+    async with await connect(url) as admin:
         await remove(await admin.channel(), Names(prefix))

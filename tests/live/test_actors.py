@@ -7,12 +7,14 @@ import contextlib
 import os
 import secrets
 import signal
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
 from adapters.simulated_erp.connector import SimulatedErpConnector
 from adapters.simulated_erp.process import start as start_erp
+from canonical.errors import TransientFailure
 from canonical.identity import Kind
 from ops.demo.day import in_order, make_day
 from ops.demo.disorder import disorder
@@ -134,6 +136,34 @@ async def _all_stored(installation: Installation, ids: set[str]) -> None:
                 await asyncio.sleep(0.2)
     finally:
         await store.close()
+
+
+async def test_an_actor_whose_epoch_was_taken_exits_and_its_callers_are_told_to_come_again(
+    tmp_path: Path,
+) -> None:
+    import ray
+
+    from twins.runtime.cluster import RayCalls
+
+    async with running(settings(tmp_path, pooled_hosts=2, sweep_every_s=0.2)) as installation:
+        calls, store = RayCalls(installation), installation.store()
+        for host in installation.placement.pooled_names():
+            await calls.take_events(host, golden()[:1])
+            await store.claim(host)
+        for host, ask in (
+            ("host-0", lambda: calls.metrics("host-0")),
+            ("host-1", lambda: calls.take_events("host-1", golden()[1:2])),
+        ):
+            with pytest.raises(TransientFailure):
+                await asyncio.wait_for(_forever(ask), 30)
+            assert host not in {known["name"] for known in ray.util.list_named_actors(all_namespaces=True)}
+        await store.close()
+
+
+async def _forever(ask: Callable[[], Awaitable[object]]) -> None:
+    while True:
+        await ask()
+        await asyncio.sleep(0.1)
 
 
 def test_a_local_ray_listens_on_the_loopback() -> None:

@@ -157,6 +157,9 @@ class HostActor(Watched, TwinHost):
         """Start the timers. Answers the host's name."""
         if self._timers is None:
             self._timers = asyncio.create_task(self.run_timers(self._wiring.sweep_every))
+            self._timers.add_done_callback(lambda _: _call_ready_soon())
+        elif self._timers.done():  # fenced; and Ray lets an actor exit within a call only
+            await self._or_exit(self._timers)
         if self._leads:
             self._watch(self._wiring)
         return self.name
@@ -305,6 +308,10 @@ class RayCalls:
         if "/" in host and not self._runs(host):
             host = self._wiring.placement.pooled_names()[0]
         return await self._call(host, "read", aspect, refs)  # type: ignore[no-any-return]
+
+    async def check(self) -> None:
+        """Returns when all pooled hosts answer. Raises: TransientFailure."""
+        await asyncio.gather(*(self._call(name, "ready") for name in self._wiring.placement.pooled_names()))
 
     async def metrics(self, host: str) -> dict[str, float]:
         return await self._call(host, "metrics")  # type: ignore[no-any-return]

@@ -53,6 +53,9 @@ class CoalescedReads:
         try:
             answers = await self._directory.read(aspect, refs)
         except Exception as error:  # noqa: BLE001  every reader gets the failure, and raises it
+            if len(readers) > 1:  # what is in memory can be read while the database is away
+                await asyncio.gather(*(self._answer(aspect, {ref: readers[ref]}) for ref in refs))
+                return
             for futures in readers.values():
                 for future in futures:
                     if not future.done():

@@ -15,6 +15,7 @@ from canonical.facts.base import Fact
 from canonical.facts.erp import PostingAnnulled, PostingConfirmed, PostingRejected
 from canonical.postings import Action
 from twins.core.dispatch import Dispatch, QueuedCommand, decide, reversed_first
+from twins.outage import Outage
 from twins.ports import Answer, Clock, CommandQueue, Confirmed, ErpConnector, Refused
 
 _log = structlog.get_logger()
@@ -78,12 +79,14 @@ class Gateway:
 
         Raises: Fenced where a newer incarnation has taken over.
         """
+        outage = Outage("gateway", erp=self.erp)
         while True:
             self._awake.clear()
             try:
                 done = await self.work()
+                outage.ended()
             except TransientFailure as error:
-                _log.warning("gateway_failed", erp=self.erp, reason=str(error))
+                outage.failed(error)
                 done = 0
             except Fenced:
                 raise

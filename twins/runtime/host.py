@@ -21,6 +21,7 @@ from twins.core.contributions import Contribution
 from twins.core.history import Arrival
 from twins.core.rules import Policy
 from twins.core.twin import Snapshot, Twin
+from twins.outage import Outage
 from twins.ports import Archived, Clock, Closed, Publication, Rejected, Taken, TwinStore, Verdict
 
 _log = structlog.get_logger()
@@ -377,7 +378,12 @@ class TwinHost:
     # --- timers
 
     async def sweep(self) -> int:
-        """Raise what is overdue, resend mail, drop idle twins. Answers how many deadlines had passed."""
+        """Raise what is overdue, resend mail, drop idle twins. Answers how many deadlines had passed.
+
+        Raises: Fenced: one that came back after it was replaced must not go on showing what it remembers.
+        """
+        if self._epoch:
+            await self._store.assert_epoch(self.name, self._epoch)
         now = self._clock.now()
         overdue = [row.ref for row in await self._store.due(now, DUE_LIMIT) if self._is_mine(row.ref)]
         if overdue:
@@ -426,13 +432,18 @@ class TwinHost:
         await self._store.raised(refs, now)
 
     async def run_timers(self, every: timedelta) -> None:
-        """Sweep until cancelled."""
+        """Sweep until cancelled. Raises: Fenced."""
+        outage = Outage("sweep", host=self.name)
         while True:
             await asyncio.sleep(every.total_seconds())
             try:
                 await self.sweep()
-            except (TransientFailure, Fenced) as error:
-                _log.warning("sweep_failed", host=self.name, reason=str(error))
+                outage.ended()
+            except TransientFailure as error:
+                outage.failed(error)
+            except Fenced:
+                self._forget()
+                raise
             except Exception:  # noqa: BLE001 - top of the loop
                 _log.exception("sweep_broke", host=self.name)
 

@@ -1,0 +1,117 @@
+"""A host that lost its epoch cannot commit, notices, and stops; on both databases."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from adapters.sql.engine import is_sqlite
+from adapters.sql.store import SqlStore
+from canonical.errors import Fenced, TransientFailure
+from canonical.identity import order
+from tests.contracts.frozen_host import TUNING
+from tests.stories import placed
+from tests.unit.test_host import Clock, document
+from twins.core.history import Arrival
+from twins.core.rules import Policy
+from twins.ports import Publication, Taken
+from twins.runtime.host import TwinHost
+
+
+def incarnation(store: SqlStore) -> TwinHost:
+    return TwinHost("host-0", store, Clock(), Policy())
+
+
+def told(name: str) -> list[Publication]:
+    return [Publication(placed(order=name).structured())]
+
+
+async def test_the_newer_incarnation_commits_and_the_older_one_never_again(store: SqlStore) -> None:
+    old, new = incarnation(store), incarnation(store)
+    await old.take(told("SO-1"))
+    await new.take(told("SO-2"))
+    for _ in range(2):
+        with pytest.raises(Fenced):
+            await old.take(told("SO-3"))
+    assert await new.take(told("SO-3")) == [Taken(Arrival.NEW)]
+    assert await new.take(told("SO-1")) == [Taken(Arrival.DUPLICATE)]
+
+
+async def test_an_idle_host_notices_that_it_was_replaced_and_forgets(store: SqlStore) -> None:
+    old, new = incarnation(store), incarnation(store)
+    await old.take(told("SO-1"))
+    await new.take(told("SO-2"))
+    with pytest.raises(Fenced):
+        await asyncio.wait_for(old.run_timers(timedelta(milliseconds=10)), 10)
+    assert old.resident_twins() == 0
+
+
+@pytest.mark.parametrize("where", ["before", "within"])
+async def test_a_host_that_froze_in_the_middle_and_comes_back_is_fenced(
+    database_url: str, store: SqlStore, where: str
+) -> None:
+    """Its successor need not wait for it, unless it holds SQLite's only lock, which nobody can take away."""
+    opened = SqlStore(database_url, tuning=TUNING)
+    heir = incarnation(opened)
+    async with frozen_host(database_url, where) as (child, outcomes):
+        if is_sqlite(database_url) and where == "within":
+            with pytest.raises(TransientFailure, match="locked"):
+                await heir.take(told("NEW-1"))
+        else:
+            await takes(heir, "NEW-1")
+        child.send_signal(signal.SIGCONT)
+        await takes(heir, "NEW-1")
+        await takes(heir, "NEW-2")
+        assert await asyncio.wait_for(child.wait(), 60) == 0
+        said = (await outcomes.read()).decode().split()
+    assert said[-1] == "fenced"
+    assert set(said[:-1]) <= {"taken", "transient"}
+    committed = 1 + said.count("taken")
+    found = [await document(heir, order(f"OLD-{number}")) for number in range(committed + 1)]
+    assert [one is not None for one in found] == [True] * committed + [False]
+    assert await document(heir, order("NEW-2")) is not None
+    await opened.close()
+
+
+async def takes(host: TwinHost, name: str) -> None:
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                await host.take(told(name))
+            except TransientFailure:
+                await asyncio.sleep(0.1)
+            else:
+                return
+
+
+@asynccontextmanager
+async def frozen_host(
+    url: str, where: str
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, asyncio.StreamReader]]:
+    """A host that has taken one order and froze as it committed the next; and what it says after that."""
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.contracts.frozen_host", url, where, stdout=asyncio.subprocess.PIPE
+    )
+    assert child.stdout is not None
+    try:
+        assert await asyncio.wait_for(child.stdout.readline(), 60) == b"taken\n"
+        async with asyncio.timeout(30):
+            while not is_stopped(child.pid):
+                await asyncio.sleep(0.02)
+        yield child, child.stdout
+    finally:
+        if child.returncode is None:
+            os.kill(child.pid, signal.SIGKILL)
+            await child.wait()
+
+
+def is_stopped(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
