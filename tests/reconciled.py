@@ -53,7 +53,7 @@ class InProcessErp:
     unheard: set[str] = field(default_factory=set)
     """Idempotency keys of commands that it takes, and whose answers never come."""
     meanwhile: Callable[[], Awaitable[None]] | None = None
-    """What goes on while somebody reads its documents."""
+    """What goes on while somebody reads its documents, and after that."""
 
     async def tell(self, command: Command, *, posting_date: date | None = None) -> Answer | None:
         told = Instruction(
@@ -89,6 +89,8 @@ class InProcessErp:
         for row in self.books.trial_balance().rows:
             known = found.get(row.account, Balance(ZERO, ZERO))
             found[row.account] = Balance(known.debit + row.debit, known.credit + row.credit)
+        if self.meanwhile is not None:
+            await self.meanwhile()
         return found
 
     async def close(self) -> None: ...
