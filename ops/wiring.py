@@ -12,6 +12,7 @@ from datetime import timedelta
 from adapters.embedded.delivery import EmbeddedPublisher
 from adapters.http.backfill import HttpBackfill
 from adapters.simulated_erp.connector import SimulatedErpConnector
+from adapters.sql.erp_control import SqlErpControl
 from adapters.sql.store import SqlStore
 from canonical.translation import Connection
 from ops.logs import set_up_logs
@@ -19,6 +20,7 @@ from ops.settings import Settings
 from twins.core.rules import Policy
 from twins.ports import Backfill, Consumer, DeadLetters, ErpConnector, Intake, Publisher
 from twins.runtime.host import Residency
+from twins.runtime.line import Pace
 from twins.runtime.placement import Placement
 
 GC_THRESHOLD = 200_000
@@ -45,7 +47,7 @@ class Installation:
 
     @property
     def erps(self) -> tuple[str, ...]:
-        return self.settings.erps
+        return self.settings.erp_names
 
     @property
     def sweep_every(self) -> timedelta:
@@ -54,17 +56,24 @@ class Installation:
     def store(self) -> SqlStore:
         return SqlStore(self.settings.store_url, erp_of=self.settings.erp_of, host_of=self.placement.host_of)
 
+    def erp_control(self) -> SqlErpControl:
+        return SqlErpControl(self.store())
+
+    def pace(self, erp: str) -> Pace:
+        return self.settings.erp(erp).pace
+
     def connector(self, erp: str) -> ErpConnector:
-        settings = self.settings
-        if settings.erp_connector == "amqp":
-            if settings.amqp_url is None:
-                raise ValueError("TWINSYNC_ERP_CONNECTOR=amqp needs TWINSYNC_AMQP_URL")
+        """Raises: ValueError naming the setting that is missing."""
+        one = self.settings.erp(erp)
+        if one.connector == "amqp":
+            if self.settings.amqp_url is None:
+                raise ValueError(f"the connector of ERP {erp} is amqp, which needs TWINSYNC_AMQP_URL")
             from adapters.amqp.connector import AmqpErpConnector
 
-            return AmqpErpConnector(settings.amqp_url, erp, prefix=settings.amqp_prefix)
-        if settings.erp_url is None:
-            raise ValueError("TWINSYNC_ERP_CONNECTOR=simulated needs TWINSYNC_ERP_URL")
-        return SimulatedErpConnector(settings.erp_url)
+            return AmqpErpConnector(self.settings.amqp_url, erp, prefix=self.settings.amqp_prefix)
+        if one.url is None:
+            raise ValueError(f"ERP {erp} has no address: set TWINSYNC_ERP_URL, or its url in TWINSYNC_ERPS")
+        return SimulatedErpConnector(one.url, timeout_s=one.timeout_s, connections_max=one.concurrency)
 
     def publisher(self, intake: Intake, dead_letters: DeadLetters) -> Publisher:
         settings = self.settings

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import Protocol
+from decimal import Decimal
+from typing import Any, Protocol
 
 from canonical.envelope import Event
 from canonical.identity import Kind, PostingKey, TwinRef
-from canonical.postings import Command
+from canonical.postings import Account, Action, Command, Posting
 from twins.core.batch import Effects
 from twins.core.contributions import Contribution
 from twins.core.dispatch import QueuedCommand
@@ -54,6 +55,44 @@ class ErpConnector(Protocol):
 
     async def look_up(self, idempotency_key: str) -> Confirmed | None:
         """Find the document made for a command. Raises: TransientFailure."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class HeldDocument:
+    """A document as an ERP instance holds it."""
+
+    document: str
+    posting_key: PostingKey
+    version: int
+    action: Action
+    live: bool
+    """It stands: a posting that nothing has reversed. A reversal never is live."""
+    amounts: Mapping[Account, Decimal]
+    """Debit less credit by role of account; accounts that net to zero are left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    debit: Decimal
+    credit: Decimal
+
+
+class ErpBooks(Protocol):
+    """What an ERP instance says it holds, for whoever compares. All raise TransientFailure."""
+
+    def documents(self) -> AsyncIterator[HeldDocument]:
+        """All that were made for our keys, reversals too, in the order of posting."""
+        ...
+
+    async def stock(self) -> Mapping[tuple[str, str], Decimal]:
+        """(SKU, location) → quantity on hand, where the ERP keeps stock; else empty."""
+        ...
+
+    async def balances(self) -> Mapping[Account, Balance]:
+        """Cumulated debits and credits by role of account."""
         ...
 
     async def close(self) -> None: ...
@@ -240,7 +279,12 @@ class GapStore(Protocol):
 class CommandQueue(Protocol):
     """Commands that twins have committed for one ERP, in the order of their commits."""
 
-    async def queued(self, erp: str, limit: int) -> list[QueuedCommand]: ...
+    async def queued(self, erp: str, limit: int) -> list[QueuedCommand]:
+        """The first *limit* by priority, and the oldest, by a share of *limit*; in the order of commits.
+
+        Of each posting key, no command is left out that comes before one that is there.
+        """
+        ...
 
     async def statuses(self, keys: Collection[PostingKey]) -> dict[tuple[PostingKey, int], Status]:
         """Every version of each key, with its status in the ledger."""
@@ -254,13 +298,98 @@ class CommandQueue(Protocol):
         """Take the next epoch of a gateway; whoever held the one before can send no more."""
         ...
 
-    async def sending(self, gateway: str, epoch: int, numbers: Collection[int]) -> None:
-        """Note, durably and before anything is sent, that these may reach the ERP. Raises: Fenced."""
+    async def sending(self, gateway: str, epoch: int, erp: str, numbers: Collection[int]) -> set[int]:
+        """Note, durably and before anything is sent, that these may reach the ERP. Raises: Fenced.
+
+        Answers those that were noted: the others have gone to another ERP since they were read.
+        """
+        ...
+
+    async def stumbled(self, gateway: str, epoch: int, troubles: Mapping[int, str]) -> None:
+        """Note why the last attempt at a command had no answer. Raises: Fenced."""
         ...
 
     async def finished(self, gateway: str, epoch: int, numbers: Collection[int]) -> None:
         """Take commands off the queue, after their replies are committed. Raises: Fenced."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """An ERP instance is told nothing, by whose word and why."""
+
+    erp: str
+    since: datetime
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """Commands that an ERP instance has not answered."""
+
+    queued: int = 0
+    sent: int = 0
+    """Told at least once."""
+    troubled: int = 0
+    """Told, and the last attempt failed."""
+    oldest: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A post, or a reversal, that the ERP refused and that nothing has settled since."""
+
+    key: PostingKey
+    version: int
+    action: Action
+    again: int
+    reason: str
+    since: datetime
+    owner: TwinRef
+    erp: str
+    posting: Posting
+
+
+@dataclass(frozen=True, slots=True)
+class RejectionFilter:
+    """None: whatever it is. *key*, *version*: of that alone; *after*: the last of the page before."""
+
+    erp: str | None = None
+    command: str | None = None
+    reason: str | None = None
+    """Part of the reason."""
+    key: str | None = None
+    version: int | None = None
+    after: tuple[str, int] | None = None
+
+
+class ErpControl(Protocol):
+    """What people see of the way to each ERP instance, and how they hold it. All raise TransientFailure."""
+
+    async def pause(self, pause: Pause) -> None: ...
+
+    async def resume(self, erp: str) -> bool:
+        """False where it was not paused."""
+        ...
+
+    async def pauses(self) -> dict[str, Pause]: ...
+
+    async def backlogs(self) -> dict[str, Backlog]: ...
+
+    async def oldest(self, erp: str, limit: int) -> list[QueuedCommand]:
+        """Commands that have waited longest."""
+        ...
+
+    async def rejections(self, wanted: RejectionFilter, limit: int) -> list[Rejection]:
+        """Ascending by key and version."""
+        ...
+
+
+class Audit(Protocol):
+    """Who did what by hand."""
+
+    async def note(self, by: str, action: str, subject: str, detail: Mapping[str, Any]) -> None: ...
 
 
 class Consumer(Protocol):

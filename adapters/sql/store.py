@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from operator import itemgetter
@@ -19,6 +19,7 @@ from adapters.sql import rows
 from adapters.sql.checkpoints import code, loaded
 from adapters.sql.engine import engines
 from adapters.sql.migrate import migrate
+from adapters.sql.routes import address
 from adapters.sql.tables import (
     checkpoints,
     commands,
@@ -38,7 +39,7 @@ from canonical.identity import PostingKey, TwinRef, twin_ref
 from canonical.postings import Posting
 from twins.core.batch import Effects
 from twins.core.contributions import Contribution
-from twins.core.dispatch import QueuedCommand
+from twins.core.dispatch import OLDEST_EVERY, QueuedCommand
 from twins.core.gaps import Gap, Watch
 from twins.core.history import Checkpoint
 from twins.core.ledger import Record, Status
@@ -113,7 +114,9 @@ class SqlStore:
     async def commit(
         self, host: str, epoch: int, effects: Effects, delivered: Sequence[Contribution] = ()
     ) -> None:
-        written = self._written(effects)
+        now = _now()
+        records, told = self._record_rows(effects, now), self._command_rows(effects, now)
+        written = self._written(effects, records, told, now)
         numbered = {event.source for event, _ in effects.events if event.sequence is not None}
         async with _translated(), self._writer.begin() as connection:
             await _assert_epoch(connection, host, epoch)
@@ -122,6 +125,7 @@ class SqlStore:
                     self._insert(sources).on_conflict_do_nothing(),
                     [{"source": name} for name in sorted(strange)],
                 )
+            await address(connection, records, told)
             for write, values in written:
                 if values:
                     await write(connection, values)
@@ -132,8 +136,22 @@ class SqlStore:
                 await connection.execute(delete(checkpoints).where(checkpoints.c.twin.in_(dropped)))
         self._numbered |= numbered
 
-    def _written(self, effects: Effects) -> list[tuple[ManyRows, list[rows.Row]]]:
-        now, many = _now(), self._many
+    def _record_rows(self, effects: Effects, now: str) -> list[rows.Row]:
+        return [
+            rows.posting_row(owner, record, self._erp(record.posting), now)
+            for owner, record in _latest(effects.records)
+        ]
+
+    def _command_rows(self, effects: Effects, now: str) -> list[rows.Row]:
+        return [
+            rows.command_row(owner, command, self._erp(command.posting), now)
+            for owner, command in effects.commands
+        ]
+
+    def _written(
+        self, effects: Effects, records: list[rows.Row], told: list[rows.Row], now: str
+    ) -> list[tuple[ManyRows, list[rows.Row]]]:
+        many = self._many
         return [
             (many(events), [rows.event_row(event, arrival, now) for event, arrival in effects.events]),
             (
@@ -152,20 +170,8 @@ class SqlStore:
                 many(twins, "twin"),
                 [rows.twin_row(one, now) for one in effects.touched.values()],
             ),
-            (
-                many(postings, "key", "version"),
-                [
-                    rows.posting_row(owner, record, self._erp(record.posting), now)
-                    for owner, record in _latest(effects.records)
-                ],
-            ),
-            (
-                many(commands),
-                [
-                    rows.command_row(owner, command, self._erp(command.posting), now)
-                    for owner, command in effects.commands
-                ],
-            ),
+            (many(postings, "key", "version"), records),
+            (many(commands), told),
             (
                 many(mail, "target", "source"),
                 [
@@ -284,8 +290,11 @@ class SqlStore:
     # --- commands
 
     async def queued(self, erp: str, limit: int) -> list[QueuedCommand]:
-        statement = select(commands).where(commands.c.erp == erp).order_by(commands.c.number).limit(limit)
-        return [rows.read_command(row) for row in await self._rows(statement)]
+        own = select(commands).where(commands.c.erp == erp)
+        first = own.order_by(commands.c.priority, commands.c.number).limit(limit)
+        oldest = own.order_by(commands.c.number).limit(limit // OLDEST_EVERY)
+        found = {row["number"]: row for row in (*await self._rows(first), *await self._rows(oldest))}
+        return [rows.read_command(found[number]) for number in sorted(found)]
 
     async def statuses(self, keys: Collection[PostingKey]) -> dict[tuple[PostingKey, int], Status]:
         found: dict[tuple[PostingKey, int], Status] = {}
@@ -307,14 +316,26 @@ class SqlStore:
             for row in await self._rows(statement)
         }
 
-    async def sending(self, gateway: str, epoch: int, numbers: Collection[int]) -> None:
-        async with _translated(), self._writer.begin() as connection:
+    async def sending(self, gateway: str, epoch: int, erp: str, numbers: Collection[int]) -> set[int]:
+        marked: set[int] = set()
+        async with self.writing() as connection:
             await _assert_epoch(connection, gateway, epoch)
             for chunk in _chunks(list(numbers)):
-                await connection.execute(
+                mark = (
                     update(commands)
-                    .where(commands.c.number.in_(chunk))
+                    .where(commands.c.number.in_(chunk), commands.c.erp == erp)
                     .values(sent=1, attempts=commands.c.attempts + 1)
+                    .returning(commands.c.number)
+                )
+                marked |= {row.number for row in await connection.execute(mark)}
+        return marked
+
+    async def stumbled(self, gateway: str, epoch: int, troubles: Mapping[int, str]) -> None:
+        async with self.writing() as connection:
+            await _assert_epoch(connection, gateway, epoch)
+            for number, trouble in troubles.items():
+                await connection.execute(
+                    update(commands).where(commands.c.number == number).values(trouble=trouble)
                 )
 
     async def finished(self, gateway: str, epoch: int, numbers: Collection[int]) -> None:
@@ -346,6 +367,16 @@ class SqlStore:
 
     # --- statements
 
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[AsyncConnection]:
+        """One transaction. Raises: TransientFailure where the database is away."""
+        async with _translated(), self._writer.begin() as connection:
+            yield connection
+
+    async def asked(self, statement: Select[Any]) -> list[Any]:
+        """Rows of a statement that other files of this folder make. Raises: TransientFailure."""
+        return await self._rows(statement)
+
     async def _rows(self, statement: Select[Any]) -> list[Any]:
         async with _translated(), self._reader.connect() as connection:
             return list((await connection.execute(statement)).mappings())
@@ -363,7 +394,9 @@ class SqlStore:
     def _upsert(self, table: Table, *key: str) -> Any:
         statement = self._insert(table)
         changes = {
-            column.name: statement.excluded[column.name] for column in table.c if column.name not in key
+            column.name: statement.excluded[column.name]
+            for column in table.c
+            if column.name not in key and column is not postings.c.erp  # a document stays where it is
         }
         newer = statement.excluded.version > table.c.version if table in (registers, mail) else None
         return statement.on_conflict_do_update(index_elements=list(key), set_=changes, where=newer)

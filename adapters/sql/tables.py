@@ -128,6 +128,15 @@ postings = Table(
     Column("reversal", String),
     Column("reason", Text),
     Column("changed_at", String, nullable=False),
+    Column("again", Integer, nullable=False, server_default="0"),
+)
+_refused = postings.c.reason.is_not(None)
+Index(
+    "postings_refused",
+    postings.c.key,
+    postings.c.version,
+    sqlite_where=_refused,
+    postgresql_where=_refused,
 )
 
 commands = Table(
@@ -143,7 +152,11 @@ commands = Table(
     Column("sent", SmallInteger, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("queued_at", String, nullable=False),
+    Column("again", Integer, nullable=False, server_default="0"),
+    Column("priority", SmallInteger, nullable=False, server_default="1"),
+    Column("trouble", Text),
     Index("commands_by_erp", "erp", "number"),
+    Index("commands_by_priority", "erp", "priority", "number"),
 )
 
 mail = Table(
@@ -170,3 +183,13 @@ dead_letters = Table(
     Column("first_seen", String, nullable=False),
     Column("last_seen", String, nullable=False),
 )
+
+pauses = Table(
+    "pauses",
+    metadata,
+    Column("erp", String, primary_key=True),
+    Column("since", String, nullable=False),
+    Column("by", String, nullable=False),
+    Column("reason", Text, nullable=False),
+)
+"""ERP instances that are told nothing until somebody resumes them."""

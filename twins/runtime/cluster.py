@@ -20,19 +20,23 @@ from twins.core.contributions import Contribution
 from twins.core.rules import Policy
 from twins.ports import (
     Backfill,
+    Backlog,
     CommandQueue,
     Consumer,
     ErpConnector,
+    ErpControl,
     GapStore,
     Intake,
     Publication,
     TwinStore,
     Verdict,
 )
+from twins.runtime.expiring import Expiring
 from twins.runtime.gaps import GapWatch
 from twins.runtime.gateway import Gateway
 from twins.runtime.host import Aspect, Residency, TwinHost
 from twins.runtime.ingest import Directory
+from twins.runtime.line import Pace
 from twins.runtime.placement import Placement
 
 _log = structlog.get_logger()
@@ -67,7 +71,11 @@ class Wiring(Protocol):
 
     def store(self) -> Store: ...
 
+    def erp_control(self) -> ErpControl: ...
+
     def connector(self, erp: str) -> ErpConnector: ...
+
+    def pace(self, erp: str) -> Pace: ...
 
     def consumer(self, intake: Intake) -> Consumer | None: ...
 
@@ -185,15 +193,17 @@ class GatewayActor:
         wiring.set_up_process()
         self._directory = Directory(wiring.placement, RayCalls(wiring))
         self._erp = TwinRef(Kind.ERP, erp)
-        self._periods: dict[str, date] = {}
-        self._periods_read_at: datetime | None = None
+        self._periods = Expiring(self._read_periods, PERIODS_CACHE_S)
+        self._control = wiring.erp_control()
         self._gateway = Gateway(
             erp,
             wiring.store(),
             wiring.connector(erp),
             WallClock(),
             self._directory.take_events,
+            pace=wiring.pace(erp),
             closed_through=self._closed_through,
+            is_paused=self._is_paused,
         )
         self._running: asyncio.Task[None] | None = None
         _call_ready_soon()
@@ -213,16 +223,25 @@ class GatewayActor:
         await self._gateway.nudge()
 
     async def metrics(self) -> dict[str, float]:
-        return asdict(self._gateway.counts)
+        """With what the database says of its queue, as old as this call."""
+        backlog = (await self._control.backlogs()).get(self._gateway.erp, Backlog())
+        waited_s = (datetime.now(UTC) - backlog.oldest).total_seconds() if backlog.oldest else 0.0
+        return self._gateway.figures() | {
+            "queued": backlog.queued,
+            "troubled": backlog.troubled,
+            "oldest_s": waited_s,
+        }
+
+    async def _is_paused(self) -> bool:
+        return self._gateway.erp in await self._control.pauses()
 
     async def _closed_through(self, company: str) -> date | None:
-        now = datetime.now(UTC)
-        if self._periods_read_at is None or now - self._periods_read_at > timedelta(seconds=PERIODS_CACHE_S):
-            (answer,) = await self._directory.read(Aspect.DOCUMENT, [self._erp])
-            closed = from_json(answer[1])["closed_through"] if answer is not None else {}
-            self._periods = {name: date.fromisoformat(day) for name, day in closed.items()}
-            self._periods_read_at = now
-        return self._periods.get(company)
+        return (await self._periods.get()).get(company)
+
+    async def _read_periods(self) -> dict[str, date]:
+        (answer,) = await self._directory.read(Aspect.DOCUMENT, [self._erp])
+        closed = from_json(answer[1])["closed_through"] if answer is not None else {}
+        return {name: date.fromisoformat(day) for name, day in closed.items()}
 
 
 _RemoteHost = ray.remote(HostActor)

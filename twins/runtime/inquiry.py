@@ -14,7 +14,7 @@ from typing import Any
 
 from canonical.envelope import Event
 from canonical.errors import RejectedMessage
-from canonical.facts.erp import PostingAnnulled, PostingConfirmed, PostingRejected
+from canonical.facts.erp import PostingAnnulled, PostingConfirmed, PostingRejected, PostingResent
 from canonical.identity import Kind, TwinRef
 from twins.core.batch import Batch
 from twins.core.contributions import Contribution
@@ -264,6 +264,8 @@ def _reply(told: Told) -> dict[str, Any]:
             said = f"{fact.action} refused: {fact.reason}"
         case PostingAnnulled():
             said = "annulled before it was sent"
+        case PostingResent():
+            said = f"{fact.action} sent again by {fact.by}"
         case _:
             said = ""
     key, version = getattr(fact, "posting_key", None), getattr(fact, "version", None)
