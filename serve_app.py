@@ -6,11 +6,13 @@ from fastapi import FastAPI
 from ray import serve
 
 from adapters.http.api import Service, build_api
+from adapters.http.erps import ErpDesk
+from adapters.sql.erp_control import SqlErpControl
 from ops.metrics import exposition
 from ops.settings import Settings
 from ops.translators import REFUSALS, SIGNATURES, TRANSLATORS
 from ops.wiring import Installation
-from twins.runtime.cluster import RayCalls, metrics
+from twins.runtime.cluster import RayCalls, gateways, metrics
 from twins.runtime.coalesce import CoalescedReads
 from twins.runtime.ingest import Directory
 from twins.runtime.inquiry import Inquiry
@@ -25,9 +27,10 @@ def _service(installation: Installation) -> Service:
     settings, calls = installation.settings, RayCalls(installation)
     directory = Directory(installation.placement, calls)
     store = installation.store()
+    publisher = installation.publisher(directory, store)
     return Service(
         intake=directory,
-        publisher=installation.publisher(directory, store),
+        publisher=publisher,
         publishes_later=settings.amqp_url is not None,
         reads=CoalescedReads(directory),
         store=store,
@@ -42,6 +45,9 @@ def _service(installation: Installation) -> Service:
             name: secret.get_secret_value() for name, secret in settings.webhook_secrets.items()
         },
         metrics=lambda: exposition(installation, metrics),
+        erps=ErpDesk(
+            installation.erps, SqlErpControl(store), store, publisher, lambda: gateways(installation)
+        ),
     )
 
 

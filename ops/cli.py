@@ -18,6 +18,7 @@ from rich.progress import Progress
 
 from canonical.errors import RejectedMessage, TransientFailure
 from canonical.translation import Connection, Inbound
+from ops.commands.erp import erp, rejections
 
 if TYPE_CHECKING:
     from ops.asking import Asking
@@ -46,6 +47,10 @@ ConnectionSettings = Annotated[
 
 def main() -> None:
     app()
+
+
+app.add_typer(erp)
+app.add_typer(rejections)
 
 
 @app.command()

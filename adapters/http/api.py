@@ -13,6 +13,7 @@ from fastapi.responses import Response
 from pydantic_core import to_json
 
 from adapters.http import problems
+from adapters.http.erps import ErpDesk, erp_routes
 from adapters.http.problems import Problem
 from canonical.envelope import BATCH, Event, from_attributes, parse, parse_batch
 from canonical.errors import RejectedMessage, TransientFailure
@@ -79,6 +80,7 @@ class Service:
     api_keys: frozenset[str]
     webhook_secrets: Mapping[str, str]
     metrics: Callable[[], Awaitable[tuple[bytes, str]]]
+    erps: ErpDesk
 
 
 def build_api(service: Service) -> FastAPI:
@@ -93,7 +95,7 @@ def build_api(service: Service) -> FastAPI:
     problems.install(api)
     api.include_router(_health(service))
     api.include_router(_webhooks(service))
-    for router in (_twins(service), _lists(service), _events(service)):
+    for router in (_twins(service), _lists(service), _events(service), erp_routes(service.erps)):
         api.include_router(router, dependencies=[Depends(_key_check(service.api_keys))])
     return api
 

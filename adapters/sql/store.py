@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from operator import itemgetter
 from typing import Any, TypeVar
 
+import structlog
 from pydantic_core import to_json
 from sqlalchemy import Dialect, Select, Table, delete, func, or_, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -46,6 +47,7 @@ from twins.core.ledger import Record, Status
 from twins.core.twin import REPLIES, Stored
 from twins.ports import Publication, Rejected, Told, TwinFilter, TwinRow
 
+_log = structlog.get_logger()
 T = TypeVar("T")
 
 PARAMETERS_MAX = 500
@@ -343,6 +345,11 @@ class SqlStore:
             await _assert_epoch(connection, gateway, epoch)
             for chunk in _chunks(list(numbers)):
                 await connection.execute(delete(commands).where(commands.c.number.in_(chunk)))
+
+    # --- what is done by hand
+
+    async def note(self, by: str, action: str, subject: str, detail: Mapping[str, Any]) -> None:
+        _log.info("done_by_hand", by=by, action=action, subject=subject, detail=dict(detail))
 
     # --- dead letters
 

@@ -15,7 +15,9 @@ import pytest
 
 from adapters.embedded.delivery import EmbeddedPublisher
 from adapters.http.api import Service, build_api
+from adapters.http.erps import ErpDesk
 from adapters.sql.engine import sqlite_url
+from adapters.sql.erp_control import SqlErpControl
 from adapters.sql.store import SqlStore
 from canonical.envelope import BATCH, STRUCTURED, batch
 from canonical.facts.order import OrderValidated
@@ -73,12 +75,17 @@ def calls(store: SqlStore) -> OneHost:
 async def http(store: SqlStore, calls: OneHost) -> AsyncIterator[httpx.AsyncClient]:
     directory = Directory(Placement(), calls)
 
+    publisher = EmbeddedPublisher(directory, store)
+
     async def metrics() -> tuple[bytes, str]:
         return b"", "text/plain"
 
+    async def no_figures() -> dict[str, dict[str, float]]:
+        return {}
+
     service = Service(
         intake=directory,
-        publisher=EmbeddedPublisher(directory, store),
+        publisher=publisher,
         publishes_later=False,
         reads=CoalescedReads(directory),
         store=store,
@@ -91,6 +98,7 @@ async def http(store: SqlStore, calls: OneHost) -> AsyncIterator[httpx.AsyncClie
         api_keys=frozenset({"right"}),
         webhook_secrets={"shopify/signed": "secret"},
         metrics=metrics,
+        erps=ErpDesk(["main"], SqlErpControl(store), store, publisher, no_figures),
     )
     transport = httpx.ASGITransport(build_api(service))
     async with httpx.AsyncClient(transport=transport, base_url="http://twinsync", headers=KEY) as client:

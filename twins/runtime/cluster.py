@@ -385,3 +385,14 @@ async def metrics(wiring: Wiring) -> dict[tuple[str, str], dict[str, float]]:
         for who, answer in zip(names, answers, strict=True)
         if not isinstance(answer, BaseException)
     }
+
+
+async def gateways(wiring: Wiring) -> dict[str, dict[str, float]]:
+    """Figures of the gateways that run, by ERP."""
+    found: dict[str, dict[str, float]] = {}
+    for erp in wiring.erps:
+        try:
+            found[erp] = await ray.get_actor(_gateway_name(erp), NAMESPACE).metrics.remote()
+        except (RayActorError, RayTaskError, ValueError) as error:
+            _log.info("gateway_not_running", erp=erp, reason=str(error))
+    return found
