@@ -7,7 +7,6 @@ from ray import serve
 
 from adapters.http.api import Service, build_api
 from adapters.http.erps import ErpDesk
-from adapters.sql.erp_control import SqlErpControl
 from ops.metrics import exposition
 from ops.settings import Settings
 from ops.translators import REFUSALS, SIGNATURES, TRANSLATORS
@@ -40,14 +39,13 @@ def _service(installation: Installation) -> Service:
         signatures=SIGNATURES,
         refusals=REFUSALS,
         connection=installation.connection,
-        api_keys=frozenset(key.get_secret_value() for key in settings.api_keys),
+        audit=store,
+        api_keys=settings.key_names,
         webhook_secrets={
             name: secret.get_secret_value() for name, secret in settings.webhook_secrets.items()
         },
         metrics=lambda: exposition(installation, metrics),
-        erps=ErpDesk(
-            installation.erps, SqlErpControl(store), store, publisher, lambda: gateways(installation)
-        ),
+        erps=ErpDesk(installation.erps, store, store, publisher, lambda: gateways(installation)),
     )
 
 

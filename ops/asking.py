@@ -210,6 +210,14 @@ def gaps(answer: Answer) -> RenderableType:
     return table
 
 
+def audit(answer: Answer) -> RenderableType:
+    table = Table("when", "who", "did", "to", "with", title="Done by hand", title_justify="left")
+    for one in answer["audit"]:
+        cells = (one["at"], one["by"], one["action"], one["subject"], one["detail"])
+        table.add_row(*(escape(_text(cell)) for cell in cells))
+    return table
+
+
 def _text(value: Any) -> str:
     """As a person writes it: times to the minute, nothing for nothing."""
     match value:

@@ -7,21 +7,17 @@ import secrets
 import signal
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from pydantic import SecretStr
-from rich.console import Console, RenderableType
 from rich.progress import Progress
 
 from canonical.errors import RejectedMessage, TransientFailure
 from canonical.translation import Connection, Inbound
-from ops.commands.erp import erp, rejections
-
-if TYPE_CHECKING:
-    from ops.asking import Asking
+from ops.commands import audit, erp
+from ops.commands.asked import BROKEN_INPUT, HERE, Json, Key, Url, answer, err, out, print_json, refused
 
 app = typer.Typer(
     name="twinsync",
@@ -31,13 +27,6 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="rich",
 )
-out = Console()
-err = Console(stderr=True)
-
-BROKEN_INPUT = 2
-"""Exit status for input that is refused."""
-
-
 Topic = Annotated[str | None, typer.Option(help="Shopify: the webhook's topic, if it is not told.")]
 ConnectionName = Annotated[str, typer.Option(help="Name of the connection, part of the source.")]
 ConnectionSettings = Annotated[
@@ -45,12 +34,15 @@ ConnectionSettings = Annotated[
 ]
 
 
+app.command()(audit.audit)
+
+
 def main() -> None:
     app()
 
 
-app.add_typer(erp)
-app.add_typer(rejections)
+app.add_typer(erp.erp)
+app.add_typer(erp.rejections)
 
 
 @app.command()
@@ -172,13 +164,10 @@ def publish(
         err.print(f"not sent, try again: {failure}", style="red", highlight=False)
         raise typer.Exit(1) from None
     except RejectedMessage as rejected:
-        raise _refused("publish", rejected) from None
+        raise refused("publish", rejected) from None
     out.print(f"{len(events)} events from {len(files)} files")
 
 
-Url = Annotated[str, typer.Option(envvar="TWINSYNC_URL", help="Where twinsync answers.")]
-Key = Annotated[str, typer.Option(envvar="TWINSYNC_API_KEY", help="An API key.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the answer as it came.")]
 Twin = Annotated[
     str, typer.Argument(help="A twin by kind and key, such as order/SO-1001 or stock/SKU-1@DC-01.")
 ]
@@ -189,7 +178,6 @@ AsOf = Annotated[
 KnownAt = Annotated[
     str | None, typer.Option(help="As far as it had been told by then. Otherwise: as far as it is known now.")
 ]
-HERE = "http://127.0.0.1:8080"
 
 
 @app.command()
@@ -207,7 +195,7 @@ def show(
     """
     from ops import asking
 
-    _answer(
+    answer(
         url,
         key,
         as_json,
@@ -229,7 +217,7 @@ def explain(
     from ops import asking
 
     path = f"/v1/twins/{twin}/explain"
-    _answer(url, key, as_json, asking.explanation, lambda ask: ask.get(path, as_of=as_of, known_at=known_at))
+    answer(url, key, as_json, asking.explanation, lambda ask: ask.get(path, as_of=as_of, known_at=known_at))
 
 
 @app.command()
@@ -249,7 +237,7 @@ def what_if(
 
     headers = {"x-shopify-topic": topic} if topic is not None else {}
     events = _translated(file, adapter, _connection(adapter, connection, setting), headers)
-    _answer(url, key, as_json, asking.outcomes, lambda ask: ask.post("/v1/twins:simulate", batch(events)))
+    answer(url, key, as_json, asking.outcomes, lambda ask: ask.post("/v1/twins:simulate", batch(events)))
 
 
 @app.command()
@@ -257,29 +245,7 @@ def gaps(url: Url = HERE, key: Key = "", as_json: Json = False) -> None:
     """List the numbers that sources have left out, since when, and how often they were asked for them."""
     from ops import asking
 
-    _answer(url, key, as_json, asking.gaps, lambda ask: ask.get("/v1/gaps"))
-
-
-def _answer(
-    url: str,
-    key: str,
-    as_json: bool,
-    shown: Callable[[dict[str, Any]], RenderableType],
-    asked: Callable[[Asking], dict[str, Any]],
-) -> None:
-    from ops.asking import Asking
-
-    try:
-        told = asked(Asking(url.rstrip("/"), key))
-    except TransientFailure as failure:
-        err.print(f"no answer: {failure}; is twinsync up there? See --url", style="red", highlight=False)
-        raise typer.Exit(1) from None
-    except RejectedMessage as rejected:
-        raise _refused("twinsync", rejected) from None
-    if as_json:
-        _print_json(told)
-    else:
-        out.print(shown(told), highlight=False)
+    answer(url, key, as_json, asking.gaps, lambda ask: ask.get("/v1/gaps"))
 
 
 def _connection(adapter: str, name: str, settings: list[str] | None) -> Connection:
@@ -298,16 +264,10 @@ def _translated(file: Path, adapter: str, connection: Connection, headers: dict[
         body = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
         return TRANSLATORS[adapter](Inbound(body, headers), connection).events
     except RejectedMessage as rejected:
-        raise _refused(str(file), rejected) from None
+        raise refused(str(file), rejected) from None
     except OSError as error:
         err.print(f"{file}: {error.strerror}", style="red", highlight=False)
         raise typer.Exit(BROKEN_INPUT) from None
-
-
-def _refused(what: str, rejected: RejectedMessage) -> typer.Exit:
-    line = " ".join(f"{what}: {rejected}".split())
-    err.print(line, style="red", highlight=False, soft_wrap=True, markup=False)
-    return typer.Exit(BROKEN_INPUT)
 
 
 @app.command()
@@ -350,29 +310,22 @@ def simulate(
             progress.advance(task)
             sums = sums_so_far
             if runs == 1 or not verdict["ok"]:
-                _print_json(verdict)
+                print_json(verdict)
             if not verdict["ok"]:
                 failed.append(verdict)
     if runs > 1:
-        _print_json(sums)
+        print_json(sums)
     if failed:
         first = failed[0]["seed"]
         with err.status(f"seed {first} fails; looking for the fewest orders and faults that still do"):
             small = shrunk(first, numbers, frozenset(map(Fault, failed[0]["faults"])))
-        _print_json({"shrunk": small})
+        print_json({"shrunk": small})
         few = (
             f"--only {','.join(map(str, small['order_numbers']))}" if small["order_numbers"] else "--orders 0"
         )
         wrong = ",".join(small["faults"]) or "none"
         err.print(f"see it with: twinsync simulate --seed {first} {few} --faults {wrong}", soft_wrap=True)
     raise typer.Exit(1 if failed else 0)
-
-
-def _print_json(content: object) -> None:
-    from pydantic_core import to_json
-
-    sys.stdout.buffer.write(to_json(content) + b"\n")
-    sys.stdout.flush()
 
 
 @app.command()

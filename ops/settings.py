@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from decimal import Decimal
 from fnmatch import fnmatchcase
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -75,6 +76,8 @@ class Settings(BaseSettings):
     resident_twins_max: int = 100_000
     resident_idle_s: float = 900.0
     sweep_every_s: float = 5.0
+    lease_s: Annotated[float, Field(gt=0)] = 5.0
+    """How long an actor may be silent, busy or not, before it is replaced by a new incarnation."""
 
     erp_connector: Literal["simulated", "amqp", "none"] = "none"
     erp_url: str | None = None
@@ -102,6 +105,7 @@ class Settings(BaseSettings):
     http_port: int = 8080
     http_replicas: int = 1
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    """``name:key`` each; the audit trail shows the name. A key without one is shown by its fingerprint."""
     webhook_secrets: dict[str, SecretStr] = Field(default_factory=dict)
     """``adapter/connection`` → the secret that signs its webhooks."""
     connections: dict[str, dict[str, str]] = Field(default_factory=dict)
@@ -113,6 +117,11 @@ class Settings(BaseSettings):
     def _split(cls, value: object) -> object:
         """``TWINSYNC_API_KEYS=one,two``."""
         return tuple(part for part in value.split(",") if part) if isinstance(value, str) else value
+
+    @property
+    def key_names(self) -> dict[str, str]:
+        """Key → the name of whoever holds it."""
+        return dict(_named(told.get_secret_value()) for told in self.api_keys)
 
     @property
     def store_url(self) -> str:
@@ -151,3 +160,8 @@ class Settings(BaseSettings):
             return named
         fitting = (erp for pattern, erp in self.company_erps.items() if fnmatchcase(company, pattern))
         return next(fitting, "main")
+
+
+def _named(told: str) -> tuple[str, str]:
+    name, separator, key = told.partition(":")
+    return (key, name) if separator else (told, f"key {sha256(told.encode()).hexdigest()[:8]}")

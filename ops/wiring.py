@@ -12,7 +12,6 @@ from datetime import timedelta
 from adapters.embedded.delivery import EmbeddedPublisher
 from adapters.http.backfill import HttpBackfill
 from adapters.simulated_erp.connector import SimulatedErpConnector
-from adapters.sql.erp_control import SqlErpControl
 from adapters.sql.store import SqlStore
 from canonical.translation import Connection
 from ops.logs import set_up_logs
@@ -53,11 +52,12 @@ class Installation:
     def sweep_every(self) -> timedelta:
         return timedelta(seconds=self.settings.sweep_every_s)
 
+    @property
+    def lease(self) -> timedelta:
+        return timedelta(seconds=self.settings.lease_s)
+
     def store(self) -> SqlStore:
         return SqlStore(self.settings.store_url, erp_of=self.settings.erp_of, host_of=self.placement.host_of)
-
-    def erp_control(self) -> SqlErpControl:
-        return SqlErpControl(self.store())
 
     def pace(self, erp: str) -> Pace:
         return self.settings.erp(erp).pace

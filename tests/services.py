@@ -51,7 +51,7 @@ def _provide(
     stack: contextlib.ExitStack,
     variable: str,
     name: str,
-    start: Callable[[Path], contextlib.AbstractContextManager[str]],
+    start: Callable[[Path], contextlib.AbstractContextManager[Server]],
     folder: Path,
 ) -> None:
     told = os.environ.get(variable)
@@ -59,7 +59,7 @@ def _provide(
         _say(f"{name}: using the one that {variable} names")
         return
     try:
-        os.environ[variable] = stack.enter_context(start(folder))
+        os.environ[variable] = stack.enter_context(start(folder)).url
         _say(f"{name}: started for this run")
     except Unavailable as unavailable:
         os.environ.pop(variable, None)
@@ -80,11 +80,50 @@ def _folder() -> Iterator[Path]:
         shutil.rmtree(made, ignore_errors=True)
 
 
+class Server:
+    """A server of our own, which can be killed and started again where it was, with what it had stored."""
+
+    def __init__(
+        self, url: str, spawn: Callable[[], subprocess.Popen[bytes]], ready: Callable[[], bool], log: Path
+    ) -> None:
+        self.url = url
+        self._spawn = spawn
+        self._ready = ready
+        self._log = log
+        self._child: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._child is not None
+        return self._child.pid
+
+    def start(self) -> None:
+        """Returns when it answers. Raises: Unavailable."""
+        self._child = self._spawn()
+        _wait(self._log.parent.name, self._ready, self._child, self._log)
+
+    def kill(self) -> None:
+        """SIGKILL to it and all that it has started, as when the power fails."""
+        if self._child is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._child.pid, signal.SIGKILL)
+            self._child.wait()
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        if self._child is None or self._child.poll() is not None:
+            return
+        self._child.send_signal(how)
+        try:
+            self._child.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+
 # --- RabbitMQ --------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
-def rabbitmq(folder: Path) -> Iterator[str]:
+def rabbitmq(folder: Path) -> Iterator[Server]:
     """A broker of our own on the loopback. Raises: Unavailable."""
     if not _RABBITMQ_SERVER.exists():
         _install("rabbitmq-server")
@@ -112,9 +151,18 @@ def rabbitmq(folder: Path) -> Iterator[str]:
     }
     with _child(["epmd", "-port", str(mapper)], environment, home / "epmd.log"):
         _wait("the Erlang port mapper", lambda: _answers("127.0.0.1", mapper))
-        with _child([str(_RABBITMQ_SERVER)], environment, home / "server.log") as server:
-            _wait("RabbitMQ", lambda: _greets(port), server, home / "server.log")
-            yield f"amqp://guest:guest@127.0.0.1:{port}/"
+        log = home / "server.log"
+        server = Server(
+            f"amqp://guest:guest@127.0.0.1:{port}/",
+            lambda: _spawned([str(_RABBITMQ_SERVER)], environment, log),
+            lambda: _greets(port),
+            log,
+        )
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
 
 
 def _greets(port: int) -> bool:
@@ -131,7 +179,7 @@ def _greets(port: int) -> bool:
 
 
 @contextlib.contextmanager
-def postgres(folder: Path) -> Iterator[str]:
+def postgres(folder: Path) -> Iterator[Server]:
     """A server of our own on the loopback. Raises: Unavailable."""
     if _postgres_programs() is None:
         _install("postgresql")
@@ -154,9 +202,24 @@ def postgres(folder: Path) -> Iterator[str]:
         raise Unavailable(f"initdb failed: {made.stderr.strip()}")
     command = [str(programs / "postgres"), "-D", str(data), "-p", str(port)]
     command += ["-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={home}"]
-    with _child(command, dict(os.environ), home / "server.log", user=user, stop=signal.SIGINT) as server:
-        _wait("PostgreSQL", lambda: _answers("127.0.0.1", port), server, home / "server.log")
-        yield f"postgresql+asyncpg://twinsync@127.0.0.1:{port}/postgres"
+    log = home / "server.log"
+    server = Server(
+        f"postgresql+asyncpg://twinsync@127.0.0.1:{port}/postgres",
+        lambda: _spawned(command, dict(os.environ), log, user=user),
+        lambda: _accepts(programs / "pg_isready", port),
+        log,
+    )
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop(signal.SIGINT)
+
+
+def _accepts(pg_isready: Path, port: int) -> bool:
+    """Whether the server takes connections; while it recovers from a crash the port is open already."""
+    asked = [str(pg_isready), "-q", "-h", "127.0.0.1", "-p", str(port)]
+    return subprocess.run(asked, check=False).returncode == 0
 
 
 def _postgres_programs() -> Path | None:
@@ -180,17 +243,25 @@ def _unprivileged(home: Path) -> str | None:
 
 
 @contextlib.contextmanager
-def _child(
-    command: list[str],
-    environment: dict[str, str],
-    log: Path,
-    *,
-    user: str | None = None,
-    stop: signal.Signals = signal.SIGTERM,
-) -> Iterator[subprocess.Popen[bytes]]:
+def _child(command: list[str], environment: dict[str, str], log: Path) -> Iterator[None]:
+    child = _spawned(command, environment, log)
+    try:
+        yield
+    finally:
+        child.terminate()
+        try:
+            child.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+
+
+def _spawned(
+    command: list[str], environment: dict[str, str], log: Path, *, user: str | None = None
+) -> subprocess.Popen[bytes]:
     """A child in a session of its own, so that an interrupt at the terminal does not reach it before us."""
-    with log.open("wb") as output:
-        child = subprocess.Popen(
+    with log.open("ab") as output:
+        return subprocess.Popen(
             command,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -200,15 +271,6 @@ def _child(
             cwd=log.parent,
             start_new_session=True,
         )
-    try:
-        yield child
-    finally:
-        child.send_signal(stop)
-        try:
-            child.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
 
 
 def _wait(

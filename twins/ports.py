@@ -386,10 +386,31 @@ class ErpControl(Protocol):
         ...
 
 
-class Audit(Protocol):
-    """Who did what by hand."""
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """One thing that somebody did by hand."""
 
-    async def note(self, by: str, action: str, subject: str, detail: Mapping[str, Any]) -> None: ...
+    number: int
+    at: datetime
+    by: str
+    """Name of the API key that asked for it."""
+    action: str
+    subject: str
+    detail: Mapping[str, Any]
+
+
+class Audit(Protocol):
+    """What was done by hand, by whom, when and why. Nothing of it is ever changed."""
+
+    async def note(self, by: str, action: str, subject: str, detail: Mapping[str, Any]) -> None:
+        """*detail*: JSON. Raises: TransientFailure."""
+        ...
+
+    async def audited(
+        self, limit: int, *, subject: str | None = None, before: int | None = None
+    ) -> list[Audited]:
+        """The newest first; *before*: only those with a smaller number."""
+        ...
 
 
 class Consumer(Protocol):

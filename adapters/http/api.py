@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request
 from fastapi.responses import Response
 from pydantic_core import to_json
 
-from adapters.http import problems
+from adapters.http import audit, problems
 from adapters.http.erps import ErpDesk, erp_routes
 from adapters.http.problems import Problem
 from canonical.envelope import BATCH, Event, from_attributes, parse, parse_batch
@@ -22,6 +22,7 @@ from canonical.translation import Connection, Inbound, Translate
 from twins.core.gaps import Gap, Watch
 from twins.core.inquiry import Moment, Outcome
 from twins.ports import (
+    Audit,
     GapStore,
     Intake,
     Publication,
@@ -77,7 +78,9 @@ class Service:
     refusals: Mapping[str, Callable[[Inbound, Connection], bytes | None]]
     """Adapter → the reply that its format has for a refused message, such as an X12 997."""
     connection: Callable[[str, str], Connection]
-    api_keys: frozenset[str]
+    audit: Audit
+    api_keys: Mapping[str, str]
+    """Key → the name of whoever holds it."""
     webhook_secrets: Mapping[str, str]
     metrics: Callable[[], Awaitable[tuple[bytes, str]]]
     erps: ErpDesk
@@ -95,7 +98,8 @@ def build_api(service: Service) -> FastAPI:
     problems.install(api)
     api.include_router(_health(service))
     api.include_router(_webhooks(service))
-    for router in (_twins(service), _lists(service), _events(service), erp_routes(service.erps)):
+    routers = (_twins(service), _lists(service), _events(service))
+    for router in (*routers, audit.routes(service.audit), erp_routes(service.erps)):
         api.include_router(router, dependencies=[Depends(_key_check(service.api_keys))])
     return api
 
@@ -103,18 +107,21 @@ def build_api(service: Service) -> FastAPI:
 # --- keys ------------------------------------------------------------------------------------------------
 
 
-def _key_check(keys: frozenset[str]) -> Callable[..., None]:
+def _key_check(keys: Mapping[str, str]) -> Callable[..., None]:
     def check(
+        request: Request,
         authorization: Annotated[str | None, Header()] = None,
         x_api_key: Annotated[str | None, Header()] = None,
     ) -> None:
         told = x_api_key or (authorization or "").removeprefix("Bearer ").strip()
-        if not any(secrets.compare_digest(told.encode(), key.encode()) for key in keys):
+        holders = [name for key, name in keys.items() if secrets.compare_digest(told.encode(), key.encode())]
+        if not holders:
             raise Problem(
                 401,
                 "API key needed",
                 "send a valid key as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'",
             )
+        request.state.asked_by = holders[0]
 
     return check
 
@@ -389,7 +396,7 @@ def _webhooks(service: Service) -> APIRouter:
         body = await request.body()
         secret = service.webhook_secrets.get(f"{adapter}/{connection}")
         if secret is None:
-            check_key(request.headers.get("authorization"), request.headers.get("x-api-key"))
+            check_key(request, request.headers.get("authorization"), request.headers.get("x-api-key"))
         else:
             _check_signature(service, adapter, request, body, secret)
         inbound, party = Inbound(body, dict(request.headers)), service.connection(adapter, connection)

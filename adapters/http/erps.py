@@ -8,11 +8,12 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import uuid4
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import to_json
 
+from adapters.http.audit import asked_by
 from adapters.http.problems import Problem
 from canonical.envelope import Event
 from canonical.facts.erp import PostingResent
@@ -50,11 +51,8 @@ class ErpDesk:
 
 
 class Word(BaseModel):
-    """Somebody's, and why."""
-
     model_config = ConfigDict(extra="forbid")
 
-    by: Text
     reason: Text
 
 
@@ -63,7 +61,6 @@ class Resend(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    by: Text
     request: Annotated[Identifier, Field(description="the same request twice is one")] = ""
     key: str | None = None
     version: int | None = None
@@ -106,18 +103,18 @@ def _instances(desk: ErpDesk) -> APIRouter:
         return _json({"commands": [_command(one) for one in await desk.control.oldest(erp, limit)]})
 
     @router.post("/v1/erps/{erp}:pause")
-    async def pause(erp: str, word: Word) -> Response:
+    async def pause(erp: str, word: Word, request: Request) -> Response:
         """Tell it nothing more, from half a second on, until it is resumed. What is on its way ends."""
         _known(desk, erp)
-        await desk.control.pause(Pause(erp, datetime.now(UTC), word.by, word.reason))
-        await desk.audit.note(word.by, "pause", f"erp/{erp}", {"reason": word.reason})
+        await desk.control.pause(Pause(erp, datetime.now(UTC), asked_by(request), word.reason))
+        await desk.audit.note(asked_by(request), "pause", f"erp/{erp}", {"reason": word.reason})
         return _json({"erp": erp, "paused": True})
 
     @router.post("/v1/erps/{erp}:resume")
-    async def resume(erp: str, word: Word) -> Response:
+    async def resume(erp: str, word: Word, request: Request) -> Response:
         if not await desk.control.resume(erp):
             raise Problem(409, "Not paused", f"ERP {erp} is not paused")
-        await desk.audit.note(word.by, "resume", f"erp/{erp}", {"reason": word.reason})
+        await desk.audit.note(asked_by(request), "resume", f"erp/{erp}", {"reason": word.reason})
         return _json({"erp": erp, "paused": False})
 
     return router
@@ -187,21 +184,17 @@ def _rejections(desk: ErpDesk) -> APIRouter:
         )
 
     @router.post("/v1/rejections:resend")
-    async def resend(wanted: Resend) -> Response:
+    async def resend(wanted: Resend, request: Request) -> Response:
         """Have them told again, up to 500 at once: a post as its next version, a reversal as it is."""
         if wanted.filter == RejectionFilter() and not wanted.all:
             raise Problem(422, "Message refused", 'say which: a key, an erp, … or "all": true')
-        found = await desk.control.rejections(wanted.filter, PAGE_MAX + 1)
-        events = [_resent(one, wanted) for one in found[:PAGE_MAX]]
-        await desk.publisher.publish([Publication(one.structured()) for one in events])
-        for one in found[:PAGE_MAX]:
-            await desk.audit.note(wanted.by, "resend", f"{one.key}@{one.version}", {"reason": one.reason})
-        return _json(
-            {
-                "resent": [f"{one.key}@{one.version}" for one in found[:PAGE_MAX]],
-                "more": len(found) > PAGE_MAX,
-            }
-        )
+        by, found = asked_by(request), await desk.control.rejections(wanted.filter, PAGE_MAX + 1)
+        told = found[:PAGE_MAX]
+        await desk.publisher.publish([Publication(_resent(one, wanted, by).structured()) for one in told])
+        for one in told:
+            await desk.audit.note(by, "resend", f"{one.key}@{one.version}", {"reason": one.reason})
+        names = [f"{one.key}@{one.version}" for one in told]
+        return _json({"resent": names, "more": len(found) > PAGE_MAX})
 
     return router
 
@@ -228,7 +221,7 @@ def _rejection(one: Rejection) -> dict[str, Any]:
     }
 
 
-def _resent(one: Rejection, wanted: Resend) -> Event:
+def _resent(one: Rejection, wanted: Resend, by: str) -> Event:
     request = wanted.request or uuid4().hex
     fact = PostingResent(
         posting_key=one.key,
@@ -236,7 +229,7 @@ def _resent(one: Rejection, wanted: Resend) -> Event:
         action=one.action.value,
         again=one.again,
         request=request,
-        by=wanted.by,
+        by=by,
     )
     name = f"{one.key}@{one.version}/{one.action.value}/{one.again}/{request}"
     return Event(OPERATIONS, name, one.owner, datetime.now(UTC), fact)

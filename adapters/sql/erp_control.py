@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from sqlalchemy import RowMapping, case, delete, func, or_, select, tuple_
 
 from adapters.sql import rows
-from adapters.sql.store import SqlStore
+from adapters.sql.database import Database, translated
 from adapters.sql.tables import commands, pauses, postings
 from canonical.identity import twin_ref
 from canonical.postings import Action
@@ -16,11 +16,8 @@ from twins.core.ledger import Status
 from twins.ports import Backlog, Pause, Rejection, RejectionFilter
 
 
-class SqlErpControl:
-    """Implements ErpControl on a store's connections."""
-
-    def __init__(self, store: SqlStore) -> None:
-        self._store = store
+class ErpControlRows(Database):
+    """Implements twins.ports.ErpControl."""
 
     # --- pauses
 
@@ -31,16 +28,16 @@ class SqlErpControl:
             "by": pause.by,
             "reason": pause.reason,
         }
-        async with self._store.writing() as connection:
+        async with translated(), self._writer.begin() as connection:
             await connection.execute(delete(pauses).where(pauses.c.erp == pause.erp))
             await connection.execute(pauses.insert().values(row))
 
     async def resume(self, erp: str) -> bool:
-        async with self._store.writing() as connection:
+        async with translated(), self._writer.begin() as connection:
             return bool((await connection.execute(delete(pauses).where(pauses.c.erp == erp))).rowcount)
 
     async def pauses(self) -> dict[str, Pause]:
-        found = await self._store.asked(select(pauses))
+        found = await self._rows(select(pauses))
         return {
             row["erp"]: Pause(row["erp"], datetime.fromisoformat(row["since"]), row["by"], row["reason"])
             for row in found
@@ -60,12 +57,12 @@ class SqlErpControl:
             row["erp"]: Backlog(
                 row["queued"], row["sent"], row["troubled"], datetime.fromisoformat(row["oldest"])
             )
-            for row in await self._store.asked(counted)
+            for row in await self._rows(counted)
         }
 
     async def oldest(self, erp: str, limit: int) -> list[QueuedCommand]:
         wanted = select(commands).where(commands.c.erp == erp).order_by(commands.c.number).limit(limit)
-        return [rows.read_command(row) for row in await self._store.asked(wanted)]
+        return [rows.read_command(row) for row in await self._rows(wanted)]
 
     # --- what was refused
 
@@ -81,7 +78,7 @@ class SqlErpControl:
         if wanted.after is not None:
             statement = statement.where(place > wanted.after)
         statement = statement.order_by(postings.c.key, postings.c.version).limit(limit)
-        return [_rejection(row) for row in await self._store.asked(statement)]
+        return [_rejection(row) for row in await self._rows(statement)]
 
 
 def _rejection(row: RowMapping) -> Rejection:

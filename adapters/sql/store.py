@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import datetime
 from operator import itemgetter
 from typing import Any, TypeVar
 
-import structlog
 from pydantic_core import to_json
-from sqlalchemy import Dialect, Select, Table, delete, func, or_, select, tuple_, update
+from sqlalchemy import Dialect, Table, delete, func, or_, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from adapters.sql import rows
+from adapters.sql.audit import AuditRows
 from adapters.sql.checkpoints import code, loaded
-from adapters.sql.engine import engines
-from adapters.sql.migrate import migrate
+from adapters.sql.database import now_text, translated
+from adapters.sql.erp_control import ErpControlRows
 from adapters.sql.routes import address
 from adapters.sql.tables import (
     checkpoints,
@@ -35,7 +33,7 @@ from adapters.sql.tables import (
     twins,
 )
 from canonical.envelope import Event
-from canonical.errors import Fenced, InvariantViolated, TransientFailure
+from canonical.errors import Fenced
 from canonical.identity import PostingKey, TwinRef, twin_ref
 from canonical.postings import Posting
 from twins.core.batch import Effects
@@ -47,7 +45,6 @@ from twins.core.ledger import Record, Status
 from twins.core.twin import REPLIES, Stored
 from twins.ports import Publication, Rejected, Told, TwinFilter, TwinRow
 
-_log = structlog.get_logger()
 T = TypeVar("T")
 
 PARAMETERS_MAX = 500
@@ -61,8 +58,8 @@ def _one_erp(company: str) -> str:
     return "main"
 
 
-class SqlStore:
-    """Implements TwinStore, GapStore, InquiryStore, CommandQueue and DeadLetters."""
+class SqlStore(AuditRows, ErpControlRows):
+    """Implements TwinStore, GapStore, InquiryStore, CommandQueue, ErpControl, DeadLetters and Audit."""
 
     def __init__(
         self,
@@ -72,35 +69,27 @@ class SqlStore:
         host_of: Callable[[TwinRef], str] | None = None,
     ) -> None:
         """*erp_of* routes a company to its ERP instance; *host_of* names the host that owns a twin."""
-        self._writer, self._reader = engines(url)
+        super().__init__(url)
         self._prepared: dict[str, ManyRows] = {}
         self._numbered: set[str] = set()
         """Sources whose row is known to be there."""
         self._erp_of = erp_of
         self._host_of = host_of
 
-    async def migrate(self) -> None:
-        async with _translated():
-            await migrate(self._writer)
-
-    async def close(self) -> None:
-        await self._writer.dispose()
-        await self._reader.dispose()
-
     # --- twins
 
     async def claim(self, host: str) -> int:
-        statement = self._insert(hosts).values(host=host, epoch=1, claimed_at=_now())
+        statement = self._insert(hosts).values(host=host, epoch=1, claimed_at=now_text())
         statement = statement.on_conflict_do_update(
             index_elements=["host"],
             set_={"epoch": hosts.c.epoch + 1, "claimed_at": statement.excluded.claimed_at},
         ).returning(hosts.c.epoch)
-        async with _translated(), self._writer.begin() as connection:
+        async with translated(), self._writer.begin() as connection:
             return int((await connection.execute(statement)).scalar_one())
 
     async def load(self, refs: Collection[TwinRef], *, whole: bool = False) -> dict[TwinRef, Stored]:
         found: dict[TwinRef, Stored] = {}
-        async with _translated(), self._reader.connect() as connection:
+        async with translated(), self._reader.connect() as connection:
             for chunk in _chunks(list(refs)):
                 found |= await _load(connection, chunk, whole)
         return found
@@ -116,11 +105,11 @@ class SqlStore:
     async def commit(
         self, host: str, epoch: int, effects: Effects, delivered: Sequence[Contribution] = ()
     ) -> None:
-        now = _now()
+        now = now_text()
         records, told = self._record_rows(effects, now), self._command_rows(effects, now)
         written = self._written(effects, records, told, now)
         numbered = {event.source for event, _ in effects.events if event.sequence is not None}
-        async with _translated(), self._writer.begin() as connection:
+        async with translated(), self._writer.begin() as connection:
             await _assert_epoch(connection, host, epoch)
             if strange := numbered - self._numbered:
                 await connection.execute(
@@ -252,7 +241,7 @@ class SqlStore:
         return [rows.read_twin_row(row) for row in await self._rows(statement)]
 
     async def raised(self, refs: Sequence[TwinRef], now: datetime) -> None:
-        async with _translated(), self._writer.begin() as connection:
+        async with translated(), self._writer.begin() as connection:
             for chunk in _chunks([str(ref) for ref in refs]):
                 await connection.execute(
                     update(twins)
@@ -265,14 +254,14 @@ class SqlStore:
     async def find_gaps(self) -> list[Gap]:
         found: list[Gap] = []
         whole: list[dict[str, Any]] = []
-        async with _translated(), self._reader.connect() as connection:
+        async with translated(), self._reader.connect() as connection:
             for row in (await connection.execute(select(sources).order_by(sources.c.source))).all():
                 gaps_, start, through = await _gaps_of(connection, row.source, row.start, row.through)
                 found += gaps_
                 if (start, through) != (row.start, row.through):
                     whole.append({"source": row.source, "start": start, "through": through})
         if whole:  # what was whole stays whole: it may be noted later than it was seen
-            async with _translated(), self._writer.begin() as connection:
+            async with translated(), self._writer.begin() as connection:
                 await connection.execute(self._upsert(sources, "source"), whole)
         return found
 
@@ -281,7 +270,7 @@ class SqlStore:
         return [rows.read_watch(row) for row in rows_]
 
     async def watch(self, kept: Sequence[Watch], closed: Sequence[Watch]) -> None:
-        async with _translated(), self._writer.begin() as connection:
+        async with translated(), self._writer.begin() as connection:
             if kept:
                 statement = self._upsert(gaps, "source", "first", "last")
                 await connection.execute(statement, [rows.watch_row(watch) for watch in kept])
@@ -320,7 +309,7 @@ class SqlStore:
 
     async def sending(self, gateway: str, epoch: int, erp: str, numbers: Collection[int]) -> set[int]:
         marked: set[int] = set()
-        async with self.writing() as connection:
+        async with translated(), self._writer.begin() as connection:
             await _assert_epoch(connection, gateway, epoch)
             for chunk in _chunks(list(numbers)):
                 mark = (
@@ -333,7 +322,7 @@ class SqlStore:
         return marked
 
     async def stumbled(self, gateway: str, epoch: int, troubles: Mapping[int, str]) -> None:
-        async with self.writing() as connection:
+        async with translated(), self._writer.begin() as connection:
             await _assert_epoch(connection, gateway, epoch)
             for number, trouble in troubles.items():
                 await connection.execute(
@@ -341,20 +330,15 @@ class SqlStore:
                 )
 
     async def finished(self, gateway: str, epoch: int, numbers: Collection[int]) -> None:
-        async with _translated(), self._writer.begin() as connection:
+        async with translated(), self._writer.begin() as connection:
             await _assert_epoch(connection, gateway, epoch)
             for chunk in _chunks(list(numbers)):
                 await connection.execute(delete(commands).where(commands.c.number.in_(chunk)))
 
-    # --- what is done by hand
-
-    async def note(self, by: str, action: str, subject: str, detail: Mapping[str, Any]) -> None:
-        _log.info("done_by_hand", by=by, action=action, subject=subject, detail=dict(detail))
-
     # --- dead letters
 
     async def keep(self, letters: Sequence[tuple[Publication, Rejected]]) -> None:
-        now = _now()
+        now = now_text()
         statement = self._insert(dead_letters)
         statement = statement.on_conflict_do_update(
             index_elements=["digest"],
@@ -365,7 +349,7 @@ class SqlStore:
                 "field": statement.excluded.field,
             },
         )
-        async with _translated(), self._writer.begin() as connection:
+        async with translated(), self._writer.begin() as connection:
             await connection.execute(statement, [_letter(message, why, now) for message, why in letters])
 
     async def letters(self, limit: int) -> list[dict[str, Any]]:
@@ -373,20 +357,6 @@ class SqlStore:
         return [dict(row) for row in await self._rows(select(dead_letters).limit(limit))]
 
     # --- statements
-
-    @asynccontextmanager
-    async def writing(self) -> AsyncIterator[AsyncConnection]:
-        """One transaction. Raises: TransientFailure where the database is away."""
-        async with _translated(), self._writer.begin() as connection:
-            yield connection
-
-    async def asked(self, statement: Select[Any]) -> list[Any]:
-        """Rows of a statement that other files of this folder make. Raises: TransientFailure."""
-        return await self._rows(statement)
-
-    async def _rows(self, statement: Select[Any]) -> list[Any]:
-        async with _translated(), self._reader.connect() as connection:
-            return list((await connection.execute(statement)).mappings())
 
     def _many(self, table: Table, *key: str) -> ManyRows:
         """Insert rows, or with a *key* replace those that are there."""
@@ -554,17 +524,3 @@ def _letter(message: Publication, why: Rejected, now: str) -> rows.Row:
 
 def _chunks(many: list[T]) -> Iterable[list[T]]:
     return (many[start : start + PARAMETERS_MAX] for start in range(0, len(many), PARAMETERS_MAX))
-
-
-def _now() -> str:
-    return rows.moment_text(datetime.now(UTC))
-
-
-@asynccontextmanager
-async def _translated() -> AsyncIterator[None]:
-    try:
-        yield
-    except (OperationalError, InterfaceError, OSError) as error:
-        raise TransientFailure(f"database: {error}") from error
-    except DBAPIError as error:
-        raise InvariantViolated(f"database: {error}") from error

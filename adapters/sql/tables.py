@@ -184,6 +184,17 @@ dead_letters = Table(
     Column("last_seen", String, nullable=False),
 )
 
+audit = Table(
+    "audit",
+    metadata,
+    Column("number", _Number, primary_key=True, autoincrement=True),
+    Column("at", String, nullable=False),
+    Column("by", String, nullable=False),
+    Column("action", String, nullable=False),
+    Column("subject", String, nullable=False, index=True),
+    Column("detail", Text, nullable=False),
+)
+
 pauses = Table(
     "pauses",
     metadata,

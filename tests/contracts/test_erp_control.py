@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 
 import pytest
 
-from adapters.sql.erp_control import SqlErpControl
 from adapters.sql.store import SqlStore
 from canonical.facts.erp import PostingRejected
 from canonical.identity import PostingKey
@@ -20,8 +19,8 @@ NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
 
 @pytest.fixture
-def control(store: SqlStore) -> SqlErpControl:
-    return SqlErpControl(store)
+def control(store: SqlStore) -> SqlStore:
+    return store
 
 
 @pytest.fixture
@@ -34,7 +33,7 @@ async def refuse(desk: Desk, key: PostingKey, action: str = "post") -> None:
     await desk.reply([tell("order/SO-1", fact)])
 
 
-async def test_a_pause_is_kept_with_who_and_why_until_it_is_lifted(control: SqlErpControl) -> None:
+async def test_a_pause_is_kept_with_who_and_why_until_it_is_lifted(control: SqlStore) -> None:
     await control.pause(Pause("main", NOON, "bob", "first"))
     kept = Pause("main", NOON, "ann", "month end")
     await control.pause(kept)
@@ -45,7 +44,7 @@ async def test_a_pause_is_kept_with_who_and_why_until_it_is_lifted(control: SqlE
 
 
 async def test_the_backlog_counts_what_waits_and_since_when(
-    store: SqlStore, control: SqlErpControl, desk: Desk
+    store: SqlStore, control: SqlStore, desk: Desk
 ) -> None:
     assert await control.backlogs() == {}
     await desk.plan(post(payment("P-1")))
@@ -92,12 +91,12 @@ async def test_a_reversal_goes_to_the_erp_that_has_the_document(database_url: st
     ]
     assert [one.command.idempotency_key for one in await store.queued("cloud", 10)] == ["payment/P-1/SO-1@2"]
     await refuse(desk, posting.key, "reverse")
-    (rejection,) = await SqlErpControl(store).rejections(RejectionFilter(), 10)
+    (rejection,) = await store.rejections(RejectionFilter(), 10)
     assert rejection.erp == "legacy", "a record stays with the ERP that it was told to"
     await store.close()
 
 
-async def test_rejections_are_listed_with_all_that_a_person_needs(control: SqlErpControl, desk: Desk) -> None:
+async def test_rejections_are_listed_with_all_that_a_person_needs(control: SqlStore, desk: Desk) -> None:
     refused, taken = payment("P-1"), payment("P-2")
     await desk.plan(post(refused), post(taken))
     await refuse(desk, refused.key)
@@ -108,7 +107,7 @@ async def test_rejections_are_listed_with_all_that_a_person_needs(control: SqlEr
 
 
 async def test_a_refused_reversal_is_a_rejection_and_an_annulled_post_is_none(
-    control: SqlErpControl, desk: Desk
+    control: SqlStore, desk: Desk
 ) -> None:
     first, second = payment("P-1"), payment("P-2")
     await desk.plan(post(first), post(second))
@@ -121,7 +120,7 @@ async def test_a_refused_reversal_is_a_rejection_and_an_annulled_post_is_none(
     assert (one.key, one.action) == (first.key, Action.REVERSE)
 
 
-async def test_rejections_are_filtered_and_paged(control: SqlErpControl, desk: Desk) -> None:
+async def test_rejections_are_filtered_and_paged(control: SqlStore, desk: Desk) -> None:
     many = [payment(f"P-{n}") for n in range(5)]
     await desk.plan(*map(post, many), post(credit_note("R")))
     for one in (*many, credit_note("R")):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import secrets
+import signal
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,8 @@ from ops.demo.telling import told, told_once
 from ops.wiring import Installation
 from tests.live.installations import assert_equal, broker, publish, running, settings
 from tests.stories import ORDER, golden
+from twins.ports import Publication
+from twins.runtime.ingest import Directory
 
 pytestmark = [pytest.mark.live, pytest.mark.usefixtures("on_ray")]
 
@@ -81,6 +86,44 @@ async def test_hosts_ingest_and_gateways_that_die_come_back_and_nothing_is_lost_
             assert held.doubled == {}
             assert balance.in_balance
             assert len(live) > 100
+
+
+@pytest.mark.parametrize("frozen", ["host-0", "ingest"])
+async def test_an_actor_that_freezes_is_replaced_and_what_comes_meanwhile_is_not_lost(
+    tmp_path: Path, frozen: str
+) -> None:
+    import ray
+
+    prefix = f"test-{secrets.token_hex(4)}"
+    chosen = settings(tmp_path, amqp_url=broker(), amqp_prefix=prefix, lease_s=2.0, sweep_every_s=0.5)
+    async with running(chosen) as installation:
+        before = await ray.get_actor(frozen, "twinsync").alive.remote()
+        await asyncio.sleep(2 * chosen.lease_s)  # the others have seen it alive
+        os.kill(before, signal.SIGSTOP)
+        try:
+            await publish(installation, golden())
+            await _all_stored(installation, {event.event_id for event in golden()})
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(before, signal.SIGCONT)
+        assert await ray.get_actor(frozen, "twinsync").alive.remote() != before
+        await assert_equal(installation, golden())
+
+
+async def test_a_host_that_is_busy_is_not_taken_for_frozen(tmp_path: Path) -> None:
+    """While its event loop is held up it still says that it is alive."""
+    import ray
+
+    from twins.runtime.cluster import RayCalls
+
+    async with running(settings(tmp_path, lease_s=0.3)) as installation:
+        host = ray.get_actor("host-0", "twinsync")
+        before = await host.alive.remote()
+        day = make_day(8, 80)
+        one_batch = [Publication(event.structured()) for event in told_once(day, in_order(day))]
+        assert len(one_batch) > 1_000
+        await Directory(installation.placement, RayCalls(installation)).take(one_batch)
+        assert await host.alive.remote() == before
 
 
 async def _all_stored(installation: Installation, ids: set[str]) -> None:

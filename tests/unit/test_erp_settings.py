@@ -24,7 +24,8 @@ def test_without_an_erp_there_is_no_gateway() -> None:
 def test_each_instance_has_its_own_pace(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(
         "TWINSYNC_ERPS",
-        '{"main": {"connector": "simulated", "url": "http://a", "rate_per_s": 4, "burst": 2, "concurrency": 3},'
+        '{"main": {"connector": "simulated", "url": "http://a", "rate_per_s": 4, "burst": 2,'
+        ' "concurrency": 3},'
         ' "cloud": {"connector": "simulated", "url": "http://b", "breaker_failures": 9, "retry_share": 0.5}}',
     )
     installation = Installation(Settings())

@@ -17,7 +17,6 @@ from adapters.embedded.delivery import EmbeddedPublisher
 from adapters.http.api import Service, build_api
 from adapters.http.erps import ErpDesk
 from adapters.sql.engine import sqlite_url
-from adapters.sql.erp_control import SqlErpControl
 from adapters.sql.store import SqlStore
 from canonical.envelope import BATCH, STRUCTURED, batch
 from canonical.facts.order import OrderValidated
@@ -95,10 +94,11 @@ async def http(store: SqlStore, calls: OneHost) -> AsyncIterator[httpx.AsyncClie
         signatures=SIGNATURES,
         refusals=REFUSALS,
         connection=lambda adapter, name: Connection(adapter, name),
-        api_keys=frozenset({"right"}),
+        audit=store,
+        api_keys={"right": "oms"},
         webhook_secrets={"shopify/signed": "secret"},
         metrics=metrics,
-        erps=ErpDesk(["main"], SqlErpControl(store), store, publisher, no_figures),
+        erps=ErpDesk(["main"], store, store, publisher, no_figures),
     )
     transport = httpx.ASGITransport(build_api(service))
     async with httpx.AsyncClient(transport=transport, base_url="http://twinsync", headers=KEY) as client:
@@ -321,3 +321,13 @@ async def test_what_sources_left_out_is_listed(http: httpx.AsyncClient) -> None:
     (gap,) = (await http.get("/v1/gaps")).json()["gaps"]
     assert (gap["source"], gap["first"], gap["last"], gap["missing"]) == ("/oms", 3, 4, 2)
     assert gap["times_asked"] == 0
+
+
+async def test_the_audit_trail_is_read_with_a_cursor(http: httpx.AsyncClient, store: SqlStore) -> None:
+    for number in range(3):
+        await store.note("oms", "pause", "erp/main", {"reason": f"no. {number}"})
+    first = (await http.get("/v1/audit", params={"limit": 2})).json()
+    rest = (await http.get("/v1/audit", params={"limit": 2, "cursor": first["next_cursor"]})).json()
+    told = [one["detail"]["reason"] for one in first["audit"] + rest["audit"]]
+    assert told == ["no. 2", "no. 1", "no. 0"]
+    assert rest["next_cursor"] is None

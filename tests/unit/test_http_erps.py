@@ -18,7 +18,7 @@ from twins.ports import Confirmed, Refused
 from twins.runtime.gateway import Gateway
 
 BROKEN = "goods-issue/SHP-1"
-ANN = {"by": "ann", "reason": "month end"}
+WHY = {"reason": "month end"}
 
 
 class Refusing(Scripted):
@@ -45,21 +45,23 @@ async def settle(gateway: Gateway) -> None:
 
 
 async def test_an_instance_is_paused_and_resumed_by_name(http: httpx.AsyncClient) -> None:
-    answer = await http.post("/v1/erps/main:pause", json=ANN)
+    answer = await http.post("/v1/erps/main:pause", json=WHY)
     assert answer.status_code == 200, answer.text
     (one,) = (await http.get("/v1/erps")).json()["erps"]
-    assert (one["erp"], one["paused"]["by"], one["paused"]["reason"]) == ("main", "ann", "month end")
-    assert (await http.post("/v1/erps/main:resume", json=ANN)).status_code == 200
+    assert (one["erp"], one["paused"]["by"], one["paused"]["reason"]) == ("main", "oms", "month end")
+    assert (await http.post("/v1/erps/main:resume", json=WHY)).status_code == 200
     (one,) = (await http.get("/v1/erps")).json()["erps"]
     assert one["paused"] is None
-    assert (await http.post("/v1/erps/main:resume", json=ANN)).status_code == 409
+    assert (await http.post("/v1/erps/main:resume", json=WHY)).status_code == 409
+    noted = (await http.get("/v1/audit", params={"subject": "erp/main"})).json()["audit"]
+    assert [(one["by"], one["action"]) for one in noted] == [("oms", "resume"), ("oms", "pause")]
 
 
 async def test_who_pauses_says_why_and_which(http: httpx.AsyncClient) -> None:
-    assert (await http.post("/v1/erps/main:pause", json={"by": "ann"})).status_code == 422
-    assert (await http.post("/v1/erps/other:pause", json=ANN)).status_code == 404
+    assert (await http.post("/v1/erps/main:pause", json={})).status_code == 422
+    assert (await http.post("/v1/erps/other:pause", json=WHY)).status_code == 404
     assert (
-        await http.post("/v1/erps/main:pause", json=ANN, headers={"Authorization": ""})
+        await http.post("/v1/erps/main:pause", json=WHY, headers={"Authorization": ""})
     ).status_code == 401
 
 
@@ -84,7 +86,7 @@ async def test_a_refusal_is_listed_resent_and_gone(
     )
     erp.does = None
     for _ in range(2):
-        answer = await told.post("/v1/rejections:resend", json={"by": "ann", "key": BROKEN, "request": "r"})
+        answer = await told.post("/v1/rejections:resend", json={"key": BROKEN, "request": "r"})
         assert answer.status_code == 200, answer.text
     await settle(gateway)
     assert (await told.get("/v1/rejections")).json()["rejections"] == []
@@ -96,14 +98,14 @@ async def test_all_that_was_refused_for_one_reason_is_resent_together(
     told: httpx.AsyncClient, gateway: Gateway
 ) -> None:
     await settle(gateway)
-    answer = await told.post("/v1/rejections:resend", json={"by": "ann", "reason": "no account"})
+    answer = await told.post("/v1/rejections:resend", json={"reason": "no account"})
     assert answer.json() == {"resent": [f"{BROKEN}@1"], "more": False}
-    answer = await told.post("/v1/rejections:resend", json={"by": "ann", "reason": "other"})
+    answer = await told.post("/v1/rejections:resend", json={"reason": "other"})
     assert answer.json() == {"resent": [], "more": False}
 
 
 async def test_nobody_resends_everything_by_mistake(told: httpx.AsyncClient) -> None:
-    assert (await told.post("/v1/rejections:resend", json={"by": "ann"})).status_code == 422
+    assert (await told.post("/v1/rejections:resend", json={})).status_code == 422
 
 
 async def test_every_question_is_answered_while_the_erp_is_away(

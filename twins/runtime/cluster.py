@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Sequence
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
+from enum import Enum
+from time import monotonic
 from typing import Any, Protocol, TypeVar
 
 import ray
@@ -43,11 +46,15 @@ _log = structlog.get_logger()
 
 NAMESPACE = "twinsync"
 INGEST = "ingest"
+WATCH = "watch"
+"""Name of the concurrency group in which an actor says that it is alive."""
 PERIODS_CACHE_S = 5.0
+START_S = 60.0
+"""How long an actor may take to start before it counts as frozen."""
 T = TypeVar("T")
 
 
-class Store(TwinStore, GapStore, CommandQueue, Protocol):
+class Store(TwinStore, GapStore, CommandQueue, ErpControl, Protocol):
     """What a host and a gateway need of the database."""
 
 
@@ -69,9 +76,12 @@ class Wiring(Protocol):
     @property
     def sweep_every(self) -> timedelta: ...
 
-    def store(self) -> Store: ...
+    @property
+    def lease(self) -> timedelta:
+        """How long an actor may be silent before it is replaced."""
+        ...
 
-    def erp_control(self) -> ErpControl: ...
+    def store(self) -> Store: ...
 
     def connector(self, erp: str) -> ErpConnector: ...
 
@@ -97,12 +107,28 @@ class WallClock:
 # --- actors ----------------------------------------------------------------------------------------------
 
 
+class Watched:
+    """An actor that says it is alive however busy it is, and sees to it that the others are."""
+
+    _watching: asyncio.Task[None] | None = None
+
+    @ray.method(concurrency_group=WATCH)  # type: ignore[untyped-decorator]
+    async def alive(self) -> int:
+        """The process id. Answered by a thread of its own: only a process that is frozen or gone does not."""
+        return os.getpid()
+
+    def _watch(self, wiring: Wiring) -> None:
+        if self._watching is None:
+            myself = ray.get_runtime_context().get_actor_name()
+            self._watching = asyncio.create_task(_watch_others(wiring, str(myself)))
+
+
 def _call_ready_soon() -> None:
     """Ray restarts an actor by its constructor, which has no event loop yet: its own first call has one."""
     ray.get_runtime_context().current_actor.ready.remote()
 
 
-class HostActor(TwinHost):
+class HostActor(Watched, TwinHost):
     """A twin host in a process of its own."""
 
     def __init__(self, wiring: Wiring, name: str) -> None:
@@ -129,12 +155,18 @@ class HostActor(TwinHost):
         """Start the timers. Answers the host's name."""
         if self._timers is None:
             self._timers = asyncio.create_task(self.run_timers(self._wiring.sweep_every))
+        if self._leads:
+            self._watch(self._wiring)
         return self.name
+
+    @property
+    def _leads(self) -> bool:
+        return self.name == self._wiring.placement.pooled_names()[0]
 
     async def sweep(self) -> int:
         """The first host also wakes an ingest that found no broker, and asks for what sources left out."""
         overdue = await super().sweep()
-        if self.name == self._wiring.placement.pooled_names()[0]:
+        if self._leads:
             await wake(self._wiring)
             await self._gaps.look()
         return overdue
@@ -164,11 +196,12 @@ class HostActor(TwinHost):
             raise
 
 
-class IngestActor:
+class IngestActor(Watched):
     """Consumes from the broker into the twins."""
 
     def __init__(self, wiring: Wiring) -> None:
         wiring.set_up_process()
+        self._wiring = wiring
         self._consumer = wiring.consumer(Directory(wiring.placement, RayCalls(wiring)))
         self._starting = asyncio.Lock()
         self._started = self._consumer is None
@@ -176,6 +209,7 @@ class IngestActor:
 
     async def ready(self) -> None:
         """Consume. Raises: TransientFailure where the broker is away."""
+        self._watch(self._wiring)
         async with self._starting:
             if not self._started and self._consumer is not None:
                 await self._consumer.start()
@@ -186,7 +220,7 @@ class IngestActor:
             await self._consumer.stop()
 
 
-class GatewayActor:
+class GatewayActor(Watched):
     """Tells one ERP instance what the twins have decided."""
 
     def __init__(self, wiring: Wiring, erp: str) -> None:
@@ -194,10 +228,10 @@ class GatewayActor:
         self._directory = Directory(wiring.placement, RayCalls(wiring))
         self._erp = TwinRef(Kind.ERP, erp)
         self._periods = Expiring(self._read_periods, PERIODS_CACHE_S)
-        self._control = wiring.erp_control()
+        self._store = wiring.store()
         self._gateway = Gateway(
             erp,
-            wiring.store(),
+            self._store,
             wiring.connector(erp),
             WallClock(),
             self._directory.take_events,
@@ -224,7 +258,7 @@ class GatewayActor:
 
     async def metrics(self) -> dict[str, float]:
         """With what the database says of its queue, as old as this call."""
-        backlog = (await self._control.backlogs()).get(self._gateway.erp, Backlog())
+        backlog = (await self._store.backlogs()).get(self._gateway.erp, Backlog())
         waited_s = (datetime.now(UTC) - backlog.oldest).total_seconds() if backlog.oldest else 0.0
         return self._gateway.figures() | {
             "queued": backlog.queued,
@@ -233,7 +267,7 @@ class GatewayActor:
         }
 
     async def _is_paused(self) -> bool:
-        return self._gateway.erp in await self._control.pauses()
+        return self._gateway.erp in await self._store.pauses()
 
     async def _closed_through(self, company: str) -> date | None:
         return (await self._periods.get()).get(company)
@@ -244,9 +278,10 @@ class GatewayActor:
         return {name: date.fromisoformat(day) for name, day in closed.items()}
 
 
-_RemoteHost = ray.remote(HostActor)
-_RemoteIngest = ray.remote(IngestActor)
-_RemoteGateway = ray.remote(GatewayActor)
+_actor = ray.remote(concurrency_groups={WATCH: 1})
+_RemoteHost = _actor(HostActor)
+_RemoteIngest = _actor(IngestActor)
+_RemoteGateway = _actor(GatewayActor)
 
 
 # --- calls -----------------------------------------------------------------------------------------------
@@ -325,6 +360,7 @@ _ACTOR: dict[str, Any] = {
     "max_restarts": -1,
     "max_concurrency": 1_000,
     "num_cpus": 0,
+    "scheduling_strategy": "SPREAD",
 }
 """CPU is shared as the operating system shares it: hosts wait for the database as often as they compute."""
 
@@ -353,6 +389,60 @@ async def wake(wiring: Wiring) -> None:
         raise TransientFailure(f"cannot wake ingest and gateways: {error}") from error
 
 
+async def _watch_others(wiring: Wiring, myself: str) -> None:
+    """Replace every actor of this installation that falls silent for a lease, until cancelled.
+
+    One that has never answered is being started, and is given longer.
+    """
+    seen: dict[str, float] = {}
+    answered: set[str] = set()
+    while True:
+        await asyncio.sleep(wiring.lease.total_seconds() / 2)
+        others = sorted(set(_running()) - {myself})
+        answers = await asyncio.gather(*(_answers(name, wiring.lease) for name in others))
+        for name, answer in zip(others, answers, strict=True):
+            since = seen.setdefault(name, monotonic())
+            if answer is Life.SILENT and (name in answered or monotonic() - since > START_S):
+                _replace(name)
+            if answer is not Life.SILENT:
+                seen[name] = monotonic()
+        answered = {name for name, answer in zip(others, answers, strict=True) if answer is Life.ALIVE}
+
+
+class Life(Enum):
+    ALIVE = "alive"
+    SILENT = "silent"
+    AWAY = "being started, or stopped"
+
+
+async def _answers(name: str, lease: timedelta) -> Life:
+    try:
+        await asyncio.wait_for(ray.get_actor(name, NAMESPACE).alive.remote(), lease.total_seconds())
+    except TimeoutError:
+        return Life.SILENT
+    except (RayActorError, ValueError):
+        return Life.AWAY
+    return Life.ALIVE
+
+
+def _replace(name: str) -> None:
+    """Ray notices processes that ended, not those that are frozen: killed, they are started anew.
+
+    Killing one that was only slow costs time and nothing else: its successor's epoch fences it.
+    """
+    _log.error("actor_silent", actor=name)
+    try:
+        ray.kill(ray.get_actor(name, NAMESPACE), no_restart=False)
+    except ValueError:
+        return  # it was stopped meanwhile
+
+
+def _running() -> list[str]:
+    """Names of this installation's actors."""
+    known = ray.util.list_named_actors(all_namespaces=True)
+    return [str(one["name"]) for one in known if one["namespace"] == NAMESPACE]
+
+
 async def stop(wiring: Wiring) -> None:
     """End the actors of this installation, ingest first; what is committed stays, the rest comes again."""
     try:
@@ -360,12 +450,8 @@ async def stop(wiring: Wiring) -> None:
         await ingest.stop.remote()
     except (RayActorError, ValueError) as error:
         _log.info("ingest_not_running", reason=str(error))
-    names = [INGEST, *(_gateway_name(erp) for erp in wiring.erps), *wiring.placement.pooled_names()]
-    names += [
-        known["name"]
-        for known in ray.util.list_named_actors(all_namespaces=True)
-        if known["namespace"] == NAMESPACE and "/" in known["name"]
-    ]
+    names = {INGEST, *(_gateway_name(erp) for erp in wiring.erps), *wiring.placement.pooled_names()}
+    names |= {name for name in _running() if "/" in name}
     for name in names:
         try:
             ray.kill(ray.get_actor(name, NAMESPACE))
