@@ -12,6 +12,7 @@ from datetime import timedelta
 from adapters.embedded.delivery import EmbeddedPublisher
 from adapters.http.backfill import HttpBackfill
 from adapters.simulated_erp.connector import SimulatedErpConnector
+from adapters.sql.shadows import SqlShadow
 from adapters.sql.store import SqlStore
 from canonical.translation import Connection
 from ops.logs import set_up_logs
@@ -58,6 +59,9 @@ class Installation:
 
     def store(self) -> SqlStore:
         return SqlStore(self.settings.store_url, erp_of=self.settings.erp_of, host_of=self.placement.host_of)
+
+    def shadow(self, erp: str) -> SqlShadow:
+        return SqlShadow(self.settings.store_url, erp)
 
     def pace(self, erp: str) -> Pace:
         return self.settings.erp(erp).pace

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from canonical.envelope import Event
 from canonical.identity import Kind, PostingKey, TwinRef
@@ -17,6 +17,7 @@ from twins.core.dispatch import QueuedCommand
 from twins.core.gaps import Gap, Watch
 from twins.core.history import Arrival
 from twins.core.ledger import Status
+from twins.core.shadow import Said
 from twins.core.twin import Stored
 
 
@@ -382,6 +383,63 @@ class ErpControl(Protocol):
         ...
 
     async def rejections(self, wanted: RejectionFilter, limit: int) -> list[Rejection]:
+        """Ascending by key and version."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Cutover:
+    """An ERP instance that is, or was, in shadow of another."""
+
+    erp: str
+    of: str
+    state: Literal["shadow", "promoted", "abandoned"]
+    since: datetime
+    promoted_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """What became of the commands that were not finished, and of the copies."""
+
+    moved: int
+    """Commands that go to the new instance: they cannot have reached the old one."""
+    stay: int
+    """Commands that end where they began, or build on what stays there."""
+    taken_back: int
+    """Copies of what the old instance keeps; the new one is told to reverse them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """One version of a posting, in the ledger and in that of a shadow."""
+
+    key: PostingKey
+    version: int
+    erp: str
+    """The instance that holds the posting."""
+    live: Said
+    shadow: Said
+
+
+class Cutovers(Protocol):
+    """From one ERP instance to another. All raise TransientFailure; RejectedMessage where it cannot be."""
+
+    async def cutovers(self) -> list[Cutover]: ...
+
+    async def shadow(self, erp: str, of: str) -> None:
+        """From now on *erp* is told what *of* is told, and nothing depends on its answers."""
+        ...
+
+    async def abandon(self, erp: str) -> int:
+        """End its time in shadow, and have it reverse its copies. Answers how many there are."""
+        ...
+
+    async def promote(self, erp: str) -> Promotion:
+        """From this moment on, what would go to the instance beside which it was goes to it."""
+        ...
+
+    def copies(self, erp: str) -> AsyncIterator[Copy]:
         """Ascending by key and version."""
         ...
 

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from operator import itemgetter
 from typing import Any, TypeVar
 
 from pydantic_core import to_json
 from sqlalchemy import Dialect, Table, delete, func, or_, select, tuple_, update
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sql import rows
 from adapters.sql.audit import AuditRows
 from adapters.sql.checkpoints import code, loaded
+from adapters.sql.commands import CommandRows
+from adapters.sql.cutover import CutoverRows
 from adapters.sql.database import now_text, translated
+from adapters.sql.epochs import assert_epoch, chunks
 from adapters.sql.erp_control import ErpControlRows
 from adapters.sql.routes import address
 from adapters.sql.tables import (
@@ -25,7 +27,6 @@ from adapters.sql.tables import (
     dead_letters,
     events,
     gaps,
-    hosts,
     mail,
     postings,
     registers,
@@ -33,12 +34,10 @@ from adapters.sql.tables import (
     twins,
 )
 from canonical.envelope import Event
-from canonical.errors import Fenced
 from canonical.identity import PostingKey, TwinRef, twin_ref
 from canonical.postings import Posting
 from twins.core.batch import Effects
 from twins.core.contributions import Contribution
-from twins.core.dispatch import OLDEST_EVERY, QueuedCommand
 from twins.core.gaps import Gap, Watch
 from twins.core.history import Checkpoint
 from twins.core.ledger import Record, Status
@@ -46,9 +45,6 @@ from twins.core.twin import REPLIES, Stored
 from twins.ports import Publication, Rejected, Told, TwinFilter, TwinRow
 
 T = TypeVar("T")
-
-PARAMETERS_MAX = 500
-"""Members of one IN list; SQLite takes 32,766 parameters, but long lists plan slowly."""
 
 GAPS_MAX = 1_000
 """Of one source, at one look."""
@@ -58,8 +54,10 @@ def _one_erp(company: str) -> str:
     return "main"
 
 
-class SqlStore(AuditRows, ErpControlRows):
-    """Implements TwinStore, GapStore, InquiryStore, CommandQueue, ErpControl, DeadLetters and Audit."""
+class SqlStore(AuditRows, ErpControlRows, CutoverRows, CommandRows):
+    """Implements TwinStore, GapStore, InquiryStore and DeadLetters; by its bases CommandQueue, ErpControl,
+    Cutovers and Audit.
+    """
 
     def __init__(
         self,
@@ -78,25 +76,16 @@ class SqlStore(AuditRows, ErpControlRows):
 
     # --- twins
 
-    async def claim(self, host: str) -> int:
-        statement = self._insert(hosts).values(host=host, epoch=1, claimed_at=now_text())
-        statement = statement.on_conflict_do_update(
-            index_elements=["host"],
-            set_={"epoch": hosts.c.epoch + 1, "claimed_at": statement.excluded.claimed_at},
-        ).returning(hosts.c.epoch)
-        async with translated(), self._writer.begin() as connection:
-            return int((await connection.execute(statement)).scalar_one())
-
     async def load(self, refs: Collection[TwinRef], *, whole: bool = False) -> dict[TwinRef, Stored]:
         found: dict[TwinRef, Stored] = {}
         async with translated(), self._reader.connect() as connection:
-            for chunk in _chunks(list(refs)):
+            for chunk in chunks(list(refs)):
                 found |= await _load(connection, chunk, whole)
         return found
 
     async def known(self, told: Collection[Event]) -> set[TwinRef]:
         found: set[TwinRef] = set()
-        for chunk in _chunks([(str(one.subject), one.source, one.id) for one in told]):
+        for chunk in chunks([(str(one.subject), one.source, one.id) for one in told]):
             named = tuple_(events.c.twin, events.c.source, events.c.id)
             for row in await self._rows(select(events.c.twin).where(named.in_(chunk)).distinct()):
                 found.add(twin_ref(row["twin"]))
@@ -110,7 +99,7 @@ class SqlStore(AuditRows, ErpControlRows):
         written = self._written(effects, records, told, now)
         numbered = {event.source for event, _ in effects.events if event.sequence is not None}
         async with translated(), self._writer.begin() as connection:
-            await _assert_epoch(connection, host, epoch)
+            await assert_epoch(connection, host, epoch)
             if strange := numbered - self._numbered:
                 await connection.execute(
                     self._insert(sources).on_conflict_do_nothing(),
@@ -181,14 +170,14 @@ class SqlStore(AuditRows, ErpControlRows):
 
     async def told(self, refs: Collection[TwinRef]) -> list[Told]:
         found: list[tuple[int, Told]] = []
-        for chunk in _chunks([str(ref) for ref in refs]):
+        for chunk in chunks([str(ref) for ref in refs]):
             some = await self._rows(select(events).where(events.c.twin.in_(chunk)))
             found += [(row["number"], rows.read_told(row)) for row in some]
         return [one for _, one in sorted(found, key=itemgetter(0))]
 
     async def told_count(self, refs: Collection[TwinRef]) -> int:
         total = 0
-        for chunk in _chunks([str(ref) for ref in refs]):
+        for chunk in chunks([str(ref) for ref in refs]):
             (row,) = await self._rows(select(func.count().label("many")).where(events.c.twin.in_(chunk)))
             total += row["many"]
         return total
@@ -199,7 +188,7 @@ class SqlStore(AuditRows, ErpControlRows):
 
     async def neighbours(self, refs: Collection[TwinRef]) -> set[TwinRef]:
         found: set[TwinRef] = set()
-        for chunk in _chunks([str(ref) for ref in refs]):
+        for chunk in chunks([str(ref) for ref in refs]):
             wanted = select(registers.c.source).where(registers.c.target.in_(chunk)).distinct()
             found |= {twin_ref(row["source"]) for row in await self._rows(wanted)}
         return found
@@ -242,7 +231,7 @@ class SqlStore(AuditRows, ErpControlRows):
 
     async def raised(self, refs: Sequence[TwinRef], now: datetime) -> None:
         async with translated(), self._writer.begin() as connection:
-            for chunk in _chunks([str(ref) for ref in refs]):
+            for chunk in chunks([str(ref) for ref in refs]):
                 await connection.execute(
                     update(twins)
                     .where(twins.c.twin.in_(chunk), twins.c.due_at <= rows.moment_text(now))
@@ -278,63 +267,6 @@ class SqlStore(AuditRows, ErpControlRows):
                 place = tuple_(gaps.c.source, gaps.c.first, gaps.c.last)
                 await connection.execute(delete(gaps).where(place == watch.gap.place))
 
-    # --- commands
-
-    async def queued(self, erp: str, limit: int) -> list[QueuedCommand]:
-        own = select(commands).where(commands.c.erp == erp)
-        first = own.order_by(commands.c.priority, commands.c.number).limit(limit)
-        oldest = own.order_by(commands.c.number).limit(limit // OLDEST_EVERY)
-        found = {row["number"]: row for row in (*await self._rows(first), *await self._rows(oldest))}
-        return [rows.read_command(found[number]) for number in sorted(found)]
-
-    async def statuses(self, keys: Collection[PostingKey]) -> dict[tuple[PostingKey, int], Status]:
-        found: dict[tuple[PostingKey, int], Status] = {}
-        for chunk in _chunks(list(keys)):
-            statement = select(postings.c.key, postings.c.version, postings.c.status).where(
-                postings.c.key.in_(chunk)
-            )
-            for row in await self._rows(statement):
-                found[PostingKey(row["key"]), row["version"]] = Status(row["status"])
-        return found
-
-    async def under(self, prefix: str) -> dict[tuple[PostingKey, int], Status]:
-        # "0" is the character after "/": the range is all keys that begin with the prefix.
-        statement = select(postings.c.key, postings.c.version, postings.c.status).where(
-            postings.c.key >= prefix, postings.c.key < prefix[:-1] + "0"
-        )
-        return {
-            (PostingKey(row["key"]), row["version"]): Status(row["status"])
-            for row in await self._rows(statement)
-        }
-
-    async def sending(self, gateway: str, epoch: int, erp: str, numbers: Collection[int]) -> set[int]:
-        marked: set[int] = set()
-        async with translated(), self._writer.begin() as connection:
-            await _assert_epoch(connection, gateway, epoch)
-            for chunk in _chunks(list(numbers)):
-                mark = (
-                    update(commands)
-                    .where(commands.c.number.in_(chunk), commands.c.erp == erp)
-                    .values(sent=1, attempts=commands.c.attempts + 1)
-                    .returning(commands.c.number)
-                )
-                marked |= {row.number for row in await connection.execute(mark)}
-        return marked
-
-    async def stumbled(self, gateway: str, epoch: int, troubles: Mapping[int, str]) -> None:
-        async with translated(), self._writer.begin() as connection:
-            await _assert_epoch(connection, gateway, epoch)
-            for number, trouble in troubles.items():
-                await connection.execute(
-                    update(commands).where(commands.c.number == number).values(trouble=trouble)
-                )
-
-    async def finished(self, gateway: str, epoch: int, numbers: Collection[int]) -> None:
-        async with translated(), self._writer.begin() as connection:
-            await _assert_epoch(connection, gateway, epoch)
-            for chunk in _chunks(list(numbers)):
-                await connection.execute(delete(commands).where(commands.c.number.in_(chunk)))
-
     # --- dead letters
 
     async def keep(self, letters: Sequence[tuple[Publication, Rejected]]) -> None:
@@ -365,9 +297,6 @@ class SqlStore(AuditRows, ErpControlRows):
             self._prepared[table.name] = ManyRows(statement, table, self._writer.dialect)
         return self._prepared[table.name]
 
-    def _insert(self, table: Table) -> Any:
-        return _dialect(self._writer).insert(table)
-
     def _upsert(self, table: Table, *key: str) -> Any:
         statement = self._insert(table)
         changes = {
@@ -393,17 +322,6 @@ class ManyRows:
 
     async def __call__(self, connection: AsyncConnection, values: Sequence[rows.Row]) -> None:
         await connection.exec_driver_sql(self._sql, list(map(self._values, values)))
-
-
-def _dialect(engine: AsyncEngine) -> Any:
-    return sqlite if engine.dialect.name == "sqlite" else postgresql
-
-
-async def _assert_epoch(connection: AsyncConnection, host: str, epoch: int) -> None:
-    """Lock the host's row, so that a newer incarnation waits until this transaction has ended."""
-    held = update(hosts).where(hosts.c.host == host, hosts.c.epoch == epoch).values(epoch=epoch)
-    if (await connection.execute(held)).rowcount != 1:
-        raise Fenced(f"{host} lost epoch {epoch} to a newer incarnation")
 
 
 async def _load(connection: AsyncConnection, refs: Sequence[TwinRef], whole: bool) -> dict[TwinRef, Stored]:
@@ -520,7 +438,3 @@ def _letter(message: Publication, why: Rejected, now: str) -> rows.Row:
         "first_seen": now,
         "last_seen": now,
     }
-
-
-def _chunks(many: list[T]) -> Iterable[list[T]]:
-    return (many[start : start + PARAMETERS_MAX] for start in range(0, len(many), PARAMETERS_MAX))

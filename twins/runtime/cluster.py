@@ -26,6 +26,7 @@ from twins.ports import (
     Backlog,
     CommandQueue,
     Consumer,
+    Cutovers,
     ErpConnector,
     ErpControl,
     GapStore,
@@ -39,7 +40,7 @@ from twins.runtime.gaps import GapWatch
 from twins.runtime.gateway import Gateway
 from twins.runtime.host import Aspect, Residency, TwinHost
 from twins.runtime.ingest import Directory
-from twins.runtime.line import Pace
+from twins.runtime.line import ErpLine, Pace
 from twins.runtime.placement import Placement
 
 _log = structlog.get_logger()
@@ -54,8 +55,14 @@ START_S = 60.0
 T = TypeVar("T")
 
 
-class Store(TwinStore, GapStore, CommandQueue, ErpControl, Protocol):
+class Store(TwinStore, GapStore, CommandQueue, ErpControl, Cutovers, Protocol):
     """What a host and a gateway need of the database."""
+
+
+class Shadow(CommandQueue, Protocol):
+    """What an ERP instance is told in shadow of another, and keeps of its answers."""
+
+    async def reply(self, events: Sequence[Event]) -> None: ...
 
 
 class Wiring(Protocol):
@@ -86,6 +93,8 @@ class Wiring(Protocol):
     def connector(self, erp: str) -> ErpConnector: ...
 
     def pace(self, erp: str) -> Pace: ...
+
+    def shadow(self, erp: str) -> Shadow: ...
 
     def consumer(self, intake: Intake) -> Consumer | None: ...
 
@@ -228,33 +237,29 @@ class GatewayActor(Watched):
         self._directory = Directory(wiring.placement, RayCalls(wiring))
         self._erp = TwinRef(Kind.ERP, erp)
         self._periods = Expiring(self._read_periods, PERIODS_CACHE_S)
-        self._store = wiring.store()
-        self._gateway = Gateway(
-            erp,
-            self._store,
-            wiring.connector(erp),
-            WallClock(),
-            self._directory.take_events,
-            pace=wiring.pace(erp),
-            closed_through=self._closed_through,
-            is_paused=self._is_paused,
-        )
-        self._running: asyncio.Task[None] | None = None
+        self._store, shadow = wiring.store(), wiring.shadow(erp)
+        line = ErpLine(erp, wiring.connector(erp), wiring.pace(erp))
+        known: dict[str, Any] = {"closed_through": self._closed_through, "is_paused": self._is_paused}
+        self._gateway = Gateway(erp, self._store, line, WallClock(), self._directory.take_events, **known)
+        self._shadow = Gateway(erp, shadow, line, WallClock(), shadow.reply, name=f"shadow-{erp}", **known)
+        """For what it is told in shadow of another instance; idle where it is not."""
+        self._running: list[asyncio.Task[None]] = []
         _call_ready_soon()
 
     async def ready(self) -> None:
-        if self._running is None:
-            self._running = asyncio.create_task(self._run())
+        if not self._running:
+            self._running = [asyncio.create_task(self._run(one)) for one in (self._gateway, self._shadow)]
 
-    async def _run(self) -> None:
+    async def _run(self, gateway: Gateway) -> None:
         """Until a newer incarnation has taken over: then this one has nothing left to do."""
         try:
-            await self._gateway.run()
+            await gateway.run()
         except Fenced as fenced:
-            _log.error("gateway_fenced", erp=self._gateway.erp, reason=str(fenced))
+            _log.error("gateway_fenced", erp=gateway.erp, reason=str(fenced))
 
     async def nudge(self) -> None:
         await self._gateway.nudge()
+        await self._shadow.nudge()
 
     async def metrics(self) -> dict[str, float]:
         """With what the database says of its queue, as old as this call."""

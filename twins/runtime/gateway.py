@@ -71,10 +71,11 @@ class Gateway:
         self,
         erp: str,
         queue: CommandQueue,
-        connector: ErpConnector,
+        connector: ErpConnector | ErpLine,
         clock: Clock,
         reply: Reply,
         *,
+        name: str | None = None,
         pace: Pace | None = None,
         window: int = 500,
         closed_through: ClosedThrough | None = None,
@@ -84,13 +85,15 @@ class Gateway:
     ) -> None:
         """*reply* commits the ERP's answers with the twins that own the postings.
 
-        *closed_through* tells the last closed day of a company's books. *moment*: seconds on a clock that
-        only goes forward; *draw*: evenly from 0 to 1.
+        *connector* may be a line that another gateway to the same ERP uses too, under another *name*; its
+        pace is theirs then. *closed_through* tells the last closed day of a company's books. *moment*:
+        seconds on a clock that only goes forward; *draw*: evenly from 0 to 1.
         """
-        pace = pace or Pace()
+        if not isinstance(connector, ErpLine):
+            connector = ErpLine(erp, connector, pace or Pace(), moment)
+        self.line, pace = connector, connector.pace
         self.erp = erp
         self.counts = GatewayCounts()
-        self.line = ErpLine(erp, connector, pace, moment)
         self._queue = queue
         self._clock = clock
         self._reply = reply
@@ -104,7 +107,7 @@ class Gateway:
         self._moment = moment
         self._draw = draw
         self._awake = asyncio.Event()
-        self._name = f"gateway-{erp}"
+        self._name = name or f"gateway-{erp}"
         self._epoch = 0
         self._launched = 0
         self._flying: dict[int, asyncio.Task[None]] = {}

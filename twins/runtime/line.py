@@ -67,6 +67,12 @@ class ErpLine:
         self._moment = moment
         self._limiter = AsyncLimiter(pace.burst, pace.burst / pace.rate_per_s)
         self._breaker = pace.breaker
+        self._asking: dict[str, asyncio.Event] = {}
+        """Idempotency keys that somebody asks about now."""
+
+    @property
+    def pace(self) -> Pace:
+        return self._pace
 
     @property
     def circuit(self) -> Circuit:
@@ -81,8 +87,21 @@ class ErpLine:
     async def ask(self, command: Command, posting_date: date | None, *, known: bool) -> Answer | None:
         """Tell a command. *known*: the ERP may have it, so it is looked up first.
 
+        One asks about a key at a time; whoever had to wait looks it up.
         Raises: TransientFailure where its fate is not known; Withheld.
         """
+        key = command.idempotency_key
+        while (other := self._asking.get(key)) is not None:
+            await other.wait()
+            known = True
+        done = self._asking[key] = asyncio.Event()
+        try:
+            return await self._ask(command, posting_date, known)
+        finally:
+            del self._asking[key]
+            done.set()
+
+    async def _ask(self, command: Command, posting_date: date | None, known: bool) -> Answer | None:
         if known:
             found = await self._look_up(command.idempotency_key)
             if found is not None:
