@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from fastapi import FastAPI
 from ray import serve
 
@@ -13,6 +15,7 @@ from ops.translators import REFUSALS, SIGNATURES, TRANSLATORS
 from ops.wiring import Installation
 from twins.runtime.cluster import RayCalls, gateways, metrics
 from twins.runtime.coalesce import CoalescedReads
+from twins.runtime.cutover import report
 from twins.runtime.ingest import Directory
 from twins.runtime.inquiry import Inquiry
 
@@ -45,7 +48,15 @@ def _service(installation: Installation) -> Service:
             name: secret.get_secret_value() for name, secret in settings.webhook_secrets.items()
         },
         metrics=lambda: exposition(installation, metrics),
-        erps=ErpDesk(installation.erps, store, store, publisher, lambda: gateways(installation)),
+        erps=ErpDesk(
+            installation.erps,
+            store,
+            store,
+            publisher,
+            lambda: gateways(installation),
+            store,
+            partial(report, store, installation.books),
+        ),
     )
 
 

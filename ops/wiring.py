@@ -18,7 +18,7 @@ from canonical.translation import Connection
 from ops.logs import set_up_logs
 from ops.settings import Settings
 from twins.core.rules import Policy
-from twins.ports import Backfill, Consumer, DeadLetters, ErpConnector, Intake, Publisher
+from twins.ports import Backfill, Consumer, DeadLetters, ErpBooks, ErpConnector, Intake, Publisher
 from twins.runtime.host import Residency
 from twins.runtime.line import Pace
 from twins.runtime.placement import Placement
@@ -62,6 +62,10 @@ class Installation:
 
     def shadow(self, erp: str) -> SqlShadow:
         return SqlShadow(self.settings.store_url, erp)
+
+    def books(self, erp: str) -> ErpBooks | None:
+        """None: the connector of the instance does not show them."""
+        return None
 
     def pace(self, erp: str) -> Pace:
         return self.settings.erp(erp).pace

@@ -17,7 +17,7 @@ from twins.core.dispatch import QueuedCommand
 from twins.core.gaps import Gap, Watch
 from twins.core.history import Arrival
 from twins.core.ledger import Status
-from twins.core.shadow import Said
+from twins.core.shadow import Said, difference, is_open
 from twins.core.twin import Stored
 
 
@@ -420,6 +420,21 @@ class Copy:
     """The instance that holds the posting."""
     live: Said
     shadow: Said
+
+    @property
+    def difference(self) -> str | None:
+        """In words; None: alike, or too early to say."""
+        return difference(self.live, self.shadow)
+
+    @property
+    def is_open(self) -> bool:
+        """One of the two has not answered."""
+        return is_open(self.live) or is_open(self.shadow)
+
+    @property
+    def is_standing(self) -> bool:
+        """The shadow has it, or may, and has not reversed it."""
+        return self.shadow.status in (Status.QUEUED, Status.CONFIRMED, Status.REVERSING)
 
 
 class Cutovers(Protocol):

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import to_json
 
 from adapters.http.audit import asked_by
+from adapters.http.cutover import Report, cutover_routes
 from adapters.http.problems import Problem
 from canonical.envelope import Event
 from canonical.facts.erp import PostingResent
@@ -23,6 +24,7 @@ from twins.core.dispatch import QueuedCommand, priority
 from twins.ports import (
     Audit,
     Backlog,
+    Cutovers,
     ErpControl,
     Pause,
     Publication,
@@ -48,6 +50,8 @@ class ErpDesk:
     publisher: Publisher
     figures: Callable[[], Awaitable[Figures]]
     """Of the gateways that run, by ERP: see twins.runtime.gateway.Gateway.figures."""
+    cutovers: Cutovers
+    report: Report
 
 
 class Word(BaseModel):
@@ -78,6 +82,7 @@ def erp_routes(desk: ErpDesk) -> APIRouter:
     router = APIRouter(tags=["erps"])
     router.include_router(_instances(desk))
     router.include_router(_rejections(desk))
+    router.include_router(cutover_routes(desk.erps, desk.cutovers, desk.audit, desk.report))
     return router
 
 

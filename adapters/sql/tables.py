@@ -249,4 +249,6 @@ shadow_commands = Table(
     *_command_columns(),
     Index("shadow_commands_by_erp", "erp", "number"),
     Index("shadow_commands_by_priority", "erp", "priority", "number"),
+    sqlite_autoincrement=True,
 )
+"""A promotion takes commands away while the gateway tells them: no number may ever come again."""

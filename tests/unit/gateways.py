@@ -78,6 +78,7 @@ class Desk:
     records: dict[tuple[PostingKey, int], Record] = field(default_factory=dict)
     replies: list[list[Event]] = field(default_factory=list)
     """One list a commit."""
+    host: str = "host-0"
     broken: int = 0
     """Commits of replies that fail, from now on."""
     _epoch: int = 0
@@ -112,8 +113,8 @@ class Desk:
 
     async def _commit(self, effects: Effects) -> None:
         if not self._epoch:
-            self._epoch = await self.store.claim("host-0")
-        await self.store.commit("host-0", self._epoch, effects, ())
+            self._epoch = await self.store.claim(self.host)
+        await self.store.commit(self.host, self._epoch, effects, ())
 
     def status(self, posting: Posting, version: int = 1) -> Status:
         return self.records[posting.key, version].status

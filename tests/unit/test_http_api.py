@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from tests.unit.test_x12_partner import message
 from tests.world import tell
 from twins.core.rules import Policy
 from twins.runtime.coalesce import CoalescedReads
+from twins.runtime.cutover import report
 from twins.runtime.host import TwinHost
 from twins.runtime.ingest import Directory
 from twins.runtime.inquiry import Inquiry
@@ -98,7 +100,15 @@ async def http(store: SqlStore, calls: OneHost) -> AsyncIterator[httpx.AsyncClie
         api_keys={"right": "oms"},
         webhook_secrets={"shopify/signed": "secret"},
         metrics=metrics,
-        erps=ErpDesk(["main"], store, store, publisher, no_figures),
+        erps=ErpDesk(
+            ["main", "cloud"],
+            store,
+            store,
+            publisher,
+            no_figures,
+            store,
+            partial(report, store, lambda erp: None),
+        ),
     )
     transport = httpx.ASGITransport(build_api(service))
     async with httpx.AsyncClient(transport=transport, base_url="http://twinsync", headers=KEY) as client:

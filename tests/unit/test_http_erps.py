@@ -47,10 +47,10 @@ async def settle(gateway: Gateway) -> None:
 async def test_an_instance_is_paused_and_resumed_by_name(http: httpx.AsyncClient) -> None:
     answer = await http.post("/v1/erps/main:pause", json=WHY)
     assert answer.status_code == 200, answer.text
-    (one,) = (await http.get("/v1/erps")).json()["erps"]
+    _, one = (await http.get("/v1/erps")).json()["erps"]
     assert (one["erp"], one["paused"]["by"], one["paused"]["reason"]) == ("main", "oms", "month end")
     assert (await http.post("/v1/erps/main:resume", json=WHY)).status_code == 200
-    (one,) = (await http.get("/v1/erps")).json()["erps"]
+    _, one = (await http.get("/v1/erps")).json()["erps"]
     assert one["paused"] is None
     assert (await http.post("/v1/erps/main:resume", json=WHY)).status_code == 409
     noted = (await http.get("/v1/audit", params={"subject": "erp/main"})).json()["audit"]
@@ -66,7 +66,7 @@ async def test_who_pauses_says_why_and_which(http: httpx.AsyncClient) -> None:
 
 
 async def test_the_queue_of_an_instance_is_shown(told: httpx.AsyncClient) -> None:
-    (one,) = (await told.get("/v1/erps")).json()["erps"]
+    _, one = (await told.get("/v1/erps")).json()["erps"]
     commands = (await told.get("/v1/erps/main/commands")).json()["commands"]
     assert one["queued"] == len(commands) > 0
     assert one["oldest_queued_at"] is not None
@@ -108,6 +108,28 @@ async def test_nobody_resends_everything_by_mistake(told: httpx.AsyncClient) -> 
     assert (await told.post("/v1/rejections:resend", json={})).status_code == 422
 
 
+async def test_an_instance_is_put_in_shadow_reported_on_and_promoted(
+    http: httpx.AsyncClient, gateway: Gateway, erp: Scripted
+) -> None:
+    wanted = {"of": "main", "reason": "new ERP"}
+    assert (await http.get("/v1/erps/cloud/report")).status_code == 404
+    assert (await http.post("/v1/erps/moon:shadow", json=wanted)).status_code == 404
+    assert (await http.post("/v1/erps/cloud:promote", json=WHY)).status_code == 422
+    assert (await http.post("/v1/erps/cloud:shadow", json=wanted)).status_code == 200
+    assert (await http.post("/v1/erps/cloud:shadow", json=wanted)).status_code == 422
+    await http.post("/v1/events", content=batch(golden()), headers={"Content-Type": BATCH})
+    await settle(gateway)
+    report = (await http.get("/v1/erps/cloud/report")).json()
+    assert (report["of"], report["state"], report["different"]) == ("main", "shadow", 0)
+    assert report["waiting"] > 0, "nobody runs the shadow's gateway"
+    promoted = (await http.post("/v1/erps/cloud:promote", json=WHY)).json()
+    assert promoted["taken_back"] + promoted["moved"] == report["waiting"]
+    report = (await http.get("/v1/erps/cloud/report", params={"books": True})).json()
+    assert (report["state"], len(report["to_clear"])) == ("promoted", promoted["taken_back"])
+    noted = (await http.get("/v1/audit", params={"subject": "erp/cloud"})).json()["audit"]
+    assert [one["action"] for one in noted] == ["promote", "shadow"]
+
+
 async def test_every_question_is_answered_while_the_erp_is_away(
     told: httpx.AsyncClient, gateway: Gateway, erp: Scripted
 ) -> None:
@@ -118,6 +140,7 @@ async def test_every_question_is_answered_while_the_erp_is_away(
 
     erp.tell = erp.look_up = unreachable  # type: ignore[assignment]
     await settle(gateway)
+    await told.post("/v1/erps/main:shadow", json={"of": "cloud", "reason": "a report to ask for"})
     paths = [
         path
         for path, methods in (await told.get("/openapi.json")).json()["paths"].items()

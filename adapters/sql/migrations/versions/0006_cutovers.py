@@ -53,6 +53,7 @@ def upgrade() -> None:
         sa.Column("priority", sa.SmallInteger(), nullable=False, server_default="1"),
         sa.Column("trouble", sa.Text()),
         sa.PrimaryKeyConstraint("number"),
+        sqlite_autoincrement=True,
     )
     op.create_index("shadow_commands_by_erp", "shadow_commands", ["erp", "number"])
     op.create_index("shadow_commands_by_priority", "shadow_commands", ["erp", "priority", "number"])
