@@ -56,11 +56,18 @@ class Erp:
     away: bool = False
     refuses: Callable[[Command], bool] = lambda command: False
     hold: asyncio.Event | None = None
+    """It has posted, and answers when this is set."""
+    think: asyncio.Event | None = None
+    """It posts when this is set."""
+    asked: int = 0
 
     async def tell(self, command: Command, *, posting_date: date | None = None) -> Answer | None:
+        self.asked += 1
         await asyncio.sleep(0)
         if self.away:
             raise TransientFailure("503")
+        if self.think is not None:
+            await self.think.wait()
         if self.refuses(command):
             return Refused("no such account")
         outcome = self.books.take(
@@ -395,16 +402,18 @@ async def test_a_reposting_at_the_new_instance_waits_for_its_reversal_at_the_old
 
 
 async def test_a_command_that_the_shadow_is_being_told_during_promotion_is_made_once(system: System) -> None:
-    system.cloud.hold = asyncio.Event()
+    system.cloud.think = asyncio.Event()
     await system.store.shadow("cloud", of="main")
     await system.host.take_events(golden())
     task = asyncio.create_task(system.gateways[2].work())
-    while not system.cloud.books.documents:
+    while not system.cloud.asked:
         await asyncio.sleep(0)
     await system.store.promote("cloud")
     live = asyncio.create_task(system.gateways[1].work())
+    while not system.gateways[1].figures()["flying"]:
+        await asyncio.sleep(0.005)
     await asyncio.sleep(0.05)
-    system.cloud.hold.set()
+    system.cloud.think.set()
     await asyncio.gather(task, live)
     await system.settle()
     await system.assert_one_document_each()
