@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from fastapi import FastAPI
 from ray import serve
 
 from adapters.http.api import Service, build_api
+from adapters.http.erps import ErpDesk
 from adapters.http.reconciliations import Reconciling
 from ops.metrics import exposition
 from ops.settings import Settings
@@ -13,8 +16,9 @@ from ops.snapshots import read_snapshot
 from ops.translators import REFUSALS, SIGNATURES, TRANSLATORS
 from ops.wiring import Installation
 from twins.runtime.clock import WallClock
-from twins.runtime.cluster import RayCalls, metrics
+from twins.runtime.cluster import RayCalls, gateways, metrics
 from twins.runtime.coalesce import CoalescedReads
+from twins.runtime.cutover import report
 from twins.runtime.ingest import Directory
 from twins.runtime.inquiry import Inquiry
 
@@ -58,6 +62,15 @@ def _service(installation: Installation) -> Service:
             name: secret.get_secret_value() for name, secret in settings.webhook_secrets.items()
         },
         metrics=lambda: exposition(installation, metrics),
+        erps=ErpDesk(
+            installation.erps,
+            store,
+            store,
+            publisher,
+            lambda: gateways(installation),
+            store,
+            partial(report, store, installation.books),
+        ),
         checks=checks,
     )
 

@@ -236,6 +236,8 @@ class Command:
     version: int
     posting: Posting
     """For a reversal: the very posting that is mirrored."""
+    again: int = 0
+    """How often a refused reversal has been sent again by hand; a refused post gets a new version instead."""
 
     @property
     def key(self) -> PostingKey:
@@ -244,7 +246,8 @@ class Command:
     @property
     def idempotency_key(self) -> str:
         suffix = "" if self.action is Action.POST else "/reverse"
-        return f"{self.key}{self.SEPARATOR}{self.version}{suffix}"
+        telling = f"/{self.again}" if self.again else ""
+        return f"{self.key}{self.SEPARATOR}{self.version}{suffix}{telling}"
 
 
 def entries(posting: Posting, cost_of: Decimal | None = None) -> tuple[Entry, ...]:

@@ -33,6 +33,10 @@ class Asking:
     def post(self, path: str, body: bytes, content_type: str = BATCH) -> Answer:
         return self._ask("POST", path, content=body, headers={"Content-Type": content_type})
 
+    def tell(self, path: str, word: Mapping[str, Any]) -> Answer:
+        """A plain JSON body."""
+        return self._ask("POST", path, json={name: one for name, one in word.items() if one is not None})
+
     def _ask(self, method: str, path: str, **parts: Any) -> Answer:
         headers = {"Authorization": f"Bearer {self.key}", **parts.pop("headers", {})}
         try:

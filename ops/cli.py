@@ -16,7 +16,7 @@ from rich.progress import Progress
 
 from canonical.errors import RejectedMessage, TransientFailure
 from canonical.translation import Connection, Inbound
-from ops.commands import audit, reconcile
+from ops.commands import audit, erp, reconcile
 from ops.commands.asked import BROKEN_INPUT, HERE, Json, Key, Url, answer, err, out, print_json, refused
 
 app = typer.Typer(
@@ -40,6 +40,10 @@ app.command()(reconcile.reconcile)
 
 def main() -> None:
     app()
+
+
+app.add_typer(erp.erp)
+app.add_typer(erp.rejections)
 
 
 @app.command()

@@ -50,9 +50,26 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry("gateway", "rejected", "twinsync_erp_rejected", "counter", "Commands that the ERP refused"),
     Entry("gateway", "annulled", "twinsync_erp_annulled", "counter", "Posts annulled before they were sent"),
     Entry("gateway", "looked_up", "twinsync_erp_looked_up", "counter", "Look-ups before telling again"),
-    Entry("gateway", "unanswered", "twinsync_erp_unanswered", "counter", "Commands whose fate was unknown"),
+    Entry("gateway", "unanswered", "twinsync_erp_unanswered", "counter", "Calls whose fate is unknown"),
+    Entry("gateway", "timed_out", "twinsync_erp_timed_out", "counter", "Calls that took too long"),
+    Entry("gateway", "retried", "twinsync_erp_retried", "counter", "Commands taken up again after a failure"),
+    Entry(
+        "gateway", "withheld", "twinsync_erp_withheld", "counter", "Commands kept back by the open circuit"
+    ),
+    Entry("gateway", "throttled", "twinsync_erp_throttled", "counter", "Calls that waited for the throttle"),
+    Entry("gateway", "throttle_wait_s", "twinsync_erp_throttle_wait_seconds", "counter", "What they waited"),
+    Entry("gateway", "openings", "twinsync_erp_circuit_openings", "counter", "How often the circuit opened"),
+    Entry("gateway", "circuit", "twinsync_erp_circuit", "gauge", "0 closed, 1 open, 2 half-open: a probe"),
+    Entry("gateway", "paused", "twinsync_erp_paused", "gauge", "1 while paused by hand"),
+    Entry(
+        "gateway", "retries_left", "twinsync_erp_retries_left", "gauge", "What the retry budget allows now"
+    ),
     Entry("gateway", "queued", "twinsync_erp_queue", "gauge", "Commands not finished"),
     Entry("gateway", "waiting", "twinsync_erp_waiting", "gauge", "Commands that wait for another document"),
+    Entry("gateway", "flying", "twinsync_erp_flying", "gauge", "Commands being told, or about to be"),
+    Entry("gateway", "resting", "twinsync_erp_resting", "gauge", "Commands that wait for their next attempt"),
+    Entry("gateway", "troubled", "twinsync_erp_troubled", "gauge", "Commands whose last attempt failed"),
+    Entry("gateway", "oldest_s", "twinsync_erp_oldest_seconds", "gauge", "How long the oldest command waits"),
 )
 
 

@@ -4,18 +4,55 @@ from __future__ import annotations
 
 from datetime import timedelta
 from decimal import Decimal
+from fnmatch import fnmatchcase
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from adapters.sql.engine import Tuning, sqlite_url
 from canonical.identity import Kind
+from twins.core.breaker import Breaker
+from twins.core.retries import Backoff, RetryBudget
 from twins.core.rules import Policy
 from twins.runtime.host import Residency
+from twins.runtime.line import Pace
 from twins.runtime.placement import Placement
+
+
+class ErpSettings(BaseModel):
+    """One ERP instance: where it answers, and how it may be talked to."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    connector: Literal["simulated", "amqp", "none"]
+    url: str | None = None
+    rate_per_s: Annotated[float, Field(gt=0)] = 200.0
+    burst: Annotated[int, Field(ge=1)] = 50
+    concurrency: Annotated[int, Field(ge=1)] = 16
+    timeout_s: Annotated[float, Field(gt=0)] = 10.0
+    breaker_failures: Annotated[int, Field(ge=1)] = 5
+    """In a row, after which the ERP is left alone for a while."""
+    breaker_rest_s: Annotated[float, Field(gt=0)] = 1.0
+    retry_first_s: Annotated[float, Field(gt=0)] = 0.5
+    retry_most_s: Annotated[float, Field(gt=0)] = 60.0
+    retry_share: Annotated[float, Field(ge=0, le=1)] = 0.2
+    """Retries, of what is told for the first time; and *retries_per_s* whatever is told."""
+    retries_per_s: Annotated[float, Field(gt=0)] = 1.0
+
+    @property
+    def pace(self) -> Pace:
+        return Pace(
+            rate_per_s=self.rate_per_s,
+            burst=self.burst,
+            concurrency=self.concurrency,
+            timeout_s=self.timeout_s,
+            breaker=Breaker(failures_max=self.breaker_failures, rest_s=self.breaker_rest_s),
+            backoff=Backoff(self.retry_first_s, self.retry_most_s),
+            retries=RetryBudget(share=self.retry_share, per_s=self.retries_per_s),
+        )
 
 
 class Settings(BaseSettings):
@@ -70,8 +107,13 @@ class Settings(BaseSettings):
     erp_connector: Literal["simulated", "amqp", "none"] = "none"
     erp_url: str | None = None
     """Where the simulated ERP answers."""
+    erps: dict[str, ErpSettings] = Field(default_factory=dict)
+    """ERP instances by name; one that is not here is as *erp_connector* and *erp_url* say."""
     company_erps: dict[str, str] = Field(default_factory=dict)
-    """Company → ERP instance; those not named go to ``main``."""
+    """Company, or a pattern such as ``eu-*`` for a region's, → ERP instance; the others go to ``main``.
+
+    A company that is named goes before patterns, and of those the first that fits.
+    """
 
     backfill_urls: dict[str, str] = Field(default_factory=dict)
     """Prefix of a source, such as ``/wms/`` → where to post which of its numbers are missing."""
@@ -151,13 +193,20 @@ class Settings(BaseSettings):
         return Residency(self.resident_twins_max, self.resident_idle_s)
 
     @property
-    def erps(self) -> tuple[str, ...]:
-        if self.erp_connector == "none":
-            return ()
-        return tuple(sorted({"main", *self.company_erps.values()}))
+    def erp_names(self) -> tuple[str, ...]:
+        """Every instance that something is or may be routed to."""
+        routed = () if self.erp_connector == "none" else ("main", *self.company_erps.values())
+        return tuple(sorted({*routed, *(name for name, one in self.erps.items() if one.connector != "none")}))
+
+    def erp(self, name: str) -> ErpSettings:
+        return self.erps.get(name) or ErpSettings(connector=self.erp_connector, url=self.erp_url)
 
     def erp_of(self, company: str) -> str:
-        return self.company_erps.get(company, "main")
+        named = self.company_erps.get(company)
+        if named is not None:
+            return named
+        fitting = (erp for pattern, erp in self.company_erps.items() if fnmatchcase(company, pattern))
+        return next(fitting, "main")
 
 
 def _named(told: str) -> tuple[str, str]:

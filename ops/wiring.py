@@ -18,6 +18,7 @@ from adapters.embedded.delivery import EmbeddedPublisher
 from adapters.http.backfill import HttpBackfill
 from adapters.simulated_erp.connector import SimulatedErpConnector
 from adapters.simulated_erp.reading import SimulatedErpBooks
+from adapters.sql.shadows import SqlShadow
 from adapters.sql.store import SqlStore
 from canonical.identity import TwinRef
 from canonical.translation import Connection
@@ -40,6 +41,7 @@ from twins.runtime.clock import WallClock
 from twins.runtime.host import Aspect, Residency
 from twins.runtime.ingest import Directory
 from twins.runtime.inquiry import Inquiry
+from twins.runtime.line import Pace
 from twins.runtime.placement import Placement
 from twins.runtime.reconcile.correct import Corrector
 from twins.runtime.reconcile.run import Reconciliation
@@ -72,7 +74,7 @@ class Installation:
 
     @property
     def erps(self) -> tuple[str, ...]:
-        return self.settings.erps
+        return self.settings.erp_names
 
     @property
     def sweep_every(self) -> timedelta:
@@ -95,31 +97,39 @@ class Installation:
             host_of=self.placement.host_of,
         )
 
+    def shadow(self, erp: str) -> SqlShadow:
+        return SqlShadow(self.settings.store_url, erp)
+
+    def pace(self, erp: str) -> Pace:
+        return self.settings.erp(erp).pace
+
     def connector(self, erp: str) -> ErpConnector:
-        settings = self.settings
-        if settings.erp_connector == "amqp":
-            if settings.amqp_url is None:
-                raise ValueError("TWINSYNC_ERP_CONNECTOR=amqp needs TWINSYNC_AMQP_URL")
+        """Raises: ValueError naming the setting that is missing."""
+        one = self.settings.erp(erp)
+        if one.connector == "amqp":
+            if self.settings.amqp_url is None:
+                raise ValueError(f"the connector of ERP {erp} is amqp, which needs TWINSYNC_AMQP_URL")
             from adapters.amqp.connector import AmqpErpConnector
 
             return AmqpErpConnector(
-                settings.amqp_url, erp, prefix=settings.amqp_prefix, patience=self._patience()
+                self.settings.amqp_url, erp, prefix=self.settings.amqp_prefix, patience=self._patience()
             )
-        if settings.erp_url is None:
-            raise ValueError("TWINSYNC_ERP_CONNECTOR=simulated needs TWINSYNC_ERP_URL")
-        return SimulatedErpConnector(settings.erp_url)
+        return self._simulated(erp)
+
+    def _simulated(self, erp: str) -> SimulatedErpConnector:
+        one = self.settings.erp(erp)
+        if one.url is None:
+            raise ValueError(f"ERP {erp} has no address: set TWINSYNC_ERP_URL, or its url in TWINSYNC_ERPS")
+        return SimulatedErpConnector(one.url, timeout_s=one.timeout_s, connections_max=one.concurrency)
 
     def books(self, erp: str) -> ErpBooks | None:
         """What an ERP says it holds; None where its connector cannot ask."""
-        return SimulatedErpBooks(self._simulated) if self._simulated else None
+        one = self.settings.erp(erp)
+        return SimulatedErpBooks(one.url) if one.connector == "simulated" and one.url else None
 
     def corrections(self, erp: str) -> ErpCorrections | None:
         """The way to reverse a document in an ERP; None where that is done by hand."""
-        return SimulatedErpConnector(self._simulated) if self._simulated else None
-
-    @property
-    def _simulated(self) -> str | None:
-        return self.settings.erp_url if self.settings.erp_connector == "simulated" else None
+        return self._simulated(erp) if self.settings.erp(erp).connector == "simulated" else None
 
     def reconciliation(self, store: SqlStore, directory: Directory) -> Reconciliation:
         async def read(refs: Sequence[TwinRef]) -> list[Mapping[str, Any] | None]:

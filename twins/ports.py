@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from canonical.envelope import Event
 from canonical.identity import Kind, PostingKey, TwinRef
-from canonical.postings import Account, Action, Command
+from canonical.postings import Account, Action, Command, Posting
 from twins.core.batch import Effects
 from twins.core.contributions import Contribution
 from twins.core.dispatch import QueuedCommand
@@ -19,6 +19,7 @@ from twins.core.history import Arrival
 from twins.core.ledger import Status
 from twins.core.reconcile.documents import Filed
 from twins.core.reconcile.report import Report
+from twins.core.shadow import Said, difference, is_open
 from twins.core.twin import Stored
 
 
@@ -337,7 +338,12 @@ class GapStore(Protocol):
 class CommandQueue(Protocol):
     """Commands that twins have committed for one ERP, in the order of their commits."""
 
-    async def queued(self, erp: str, limit: int) -> list[QueuedCommand]: ...
+    async def queued(self, erp: str, limit: int) -> list[QueuedCommand]:
+        """The first *limit* by priority, and the oldest, by a share of *limit*; in the order of commits.
+
+        Of each posting key, no command is left out that comes before one that is there.
+        """
+        ...
 
     async def statuses(self, keys: Collection[PostingKey]) -> dict[tuple[PostingKey, int], Status]:
         """Every version of each key, with its status in the ledger."""
@@ -351,8 +357,15 @@ class CommandQueue(Protocol):
         """Take the next epoch of a gateway; whoever held the one before can send no more."""
         ...
 
-    async def sending(self, gateway: str, epoch: int, numbers: Collection[int]) -> None:
-        """Note, durably and before anything is sent, that these may reach the ERP. Raises: Fenced."""
+    async def sending(self, gateway: str, epoch: int, erp: str, numbers: Collection[int]) -> set[int]:
+        """Note, durably and before anything is sent, that these may reach the ERP. Raises: Fenced.
+
+        Answers those that were noted: the others have gone to another ERP since they were read.
+        """
+        ...
+
+    async def stumbled(self, gateway: str, epoch: int, troubles: Mapping[int, str]) -> None:
+        """Note why the last attempt at a command had no answer. Raises: Fenced."""
         ...
 
     async def finished(self, gateway: str, epoch: int, numbers: Collection[int]) -> None:
@@ -395,6 +408,150 @@ class Reports(Protocol):
 
     async def reports(self, limit: int) -> list[Report]:
         """The newest first."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """An ERP instance is told nothing, by whose word and why."""
+
+    erp: str
+    since: datetime
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """Commands that an ERP instance has not answered."""
+
+    queued: int = 0
+    sent: int = 0
+    """Told at least once."""
+    troubled: int = 0
+    """Told, and the last attempt failed."""
+    oldest: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A post, or a reversal, that the ERP refused and that nothing has settled since."""
+
+    key: PostingKey
+    version: int
+    action: Action
+    again: int
+    reason: str
+    since: datetime
+    owner: TwinRef
+    erp: str
+    posting: Posting
+
+
+@dataclass(frozen=True, slots=True)
+class RejectionFilter:
+    """None: whatever it is. *key*, *version*: of that alone; *after*: the last of the page before."""
+
+    erp: str | None = None
+    command: str | None = None
+    reason: str | None = None
+    """Part of the reason."""
+    key: str | None = None
+    version: int | None = None
+    after: tuple[str, int] | None = None
+
+
+class ErpControl(Protocol):
+    """What people see of the way to each ERP instance, and how they hold it. All raise TransientFailure."""
+
+    async def pause(self, pause: Pause) -> None: ...
+
+    async def resume(self, erp: str) -> bool:
+        """False where it was not paused."""
+        ...
+
+    async def pauses(self) -> dict[str, Pause]: ...
+
+    async def backlogs(self) -> dict[str, Backlog]: ...
+
+    async def oldest(self, erp: str, limit: int) -> list[QueuedCommand]:
+        """Commands that have waited longest."""
+        ...
+
+    async def rejections(self, wanted: RejectionFilter, limit: int) -> list[Rejection]:
+        """Ascending by key and version."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Cutover:
+    """An ERP instance that is, or was, in shadow of another."""
+
+    erp: str
+    of: str
+    state: Literal["shadow", "promoted", "abandoned"]
+    since: datetime
+    promoted_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """What became of the commands that were not finished, and of the copies."""
+
+    moved: int
+    """Commands that go to the new instance: they cannot have reached the old one."""
+    stay: int
+    """Commands that end where they began, or build on what stays there."""
+    taken_back: int
+    """Copies of what the old instance keeps; the new one is told to reverse them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """One version of a posting, in the ledger and in that of a shadow."""
+
+    key: PostingKey
+    version: int
+    erp: str
+    """The instance that holds the posting."""
+    live: Said
+    shadow: Said
+
+    @property
+    def difference(self) -> str | None:
+        """In words; None: alike, or too early to say."""
+        return difference(self.live, self.shadow)
+
+    @property
+    def is_open(self) -> bool:
+        """One of the two has not answered."""
+        return is_open(self.live) or is_open(self.shadow)
+
+    @property
+    def is_standing(self) -> bool:
+        """The shadow has it, or may, and has not reversed it."""
+        return self.shadow.status in (Status.QUEUED, Status.CONFIRMED, Status.REVERSING)
+
+
+class Cutovers(Protocol):
+    """From one ERP instance to another. All raise TransientFailure; RejectedMessage where it cannot be."""
+
+    async def cutovers(self) -> list[Cutover]: ...
+
+    async def shadow(self, erp: str, of: str) -> None:
+        """From now on *erp* is told what *of* is told, and nothing depends on its answers."""
+        ...
+
+    async def abandon(self, erp: str) -> int:
+        """End its time in shadow, and have it reverse its copies. Answers how many there are."""
+        ...
+
+    async def promote(self, erp: str) -> Promotion:
+        """From this moment on, what would go to the instance beside which it was goes to it."""
+        ...
+
+    def copies(self, erp: str) -> AsyncIterator[Copy]:
+        """Ascending by key and version."""
         ...
 
 

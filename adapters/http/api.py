@@ -13,6 +13,7 @@ from fastapi.responses import Response
 from pydantic_core import to_json
 
 from adapters.http import audit, health, problems, reconciliations
+from adapters.http.erps import ErpDesk, erp_routes
 from adapters.http.problems import Problem
 from adapters.http.reconciliations import Reconciling
 from canonical.envelope import BATCH, Event, from_attributes, parse, parse_batch
@@ -84,6 +85,7 @@ class Service:
     """Key → the name of whoever holds it."""
     webhook_secrets: Mapping[str, str]
     metrics: Callable[[], Awaitable[tuple[bytes, str]]]
+    erps: ErpDesk
     checks: Mapping[str, health.Check] = field(default_factory=dict)
     """What must answer before this process calls itself ready."""
 
@@ -106,6 +108,7 @@ def build_api(service: Service) -> FastAPI:
         _events(service),
         audit.routes(service.audit),
         reconciliations.routes(service.reconciling),
+        erp_routes(service.erps),
     ):
         api.include_router(router, dependencies=[Depends(_key_check(service.api_keys))])
     return api

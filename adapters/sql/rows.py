@@ -27,7 +27,7 @@ from twins.core.contributions import (
     ItemCard,
     Value,
 )
-from twins.core.dispatch import QueuedCommand
+from twins.core.dispatch import QueuedCommand, priority
 from twins.core.gaps import Gap, Watch
 from twins.core.history import Arrival, Checkpoint
 from twins.core.ledger import Record, Status
@@ -205,6 +205,7 @@ def posting_row(owner: TwinRef, record: Record, erp: str, changed_at: str) -> Ro
         "reversal": record.reversal,
         "reason": record.reason,
         "changed_at": changed_at,
+        "again": record.again,
     }
 
 
@@ -216,6 +217,7 @@ def read_record(row: RowMapping) -> Record:
         row["document"],
         row["reversal"],
         row["reason"],
+        row["again"],
     )
 
 
@@ -230,13 +232,24 @@ def command_row(owner: TwinRef, command: Command, erp: str, queued_at: str) -> R
         "sent": 0,
         "attempts": 0,
         "queued_at": queued_at,
+        "again": command.again,
+        "priority": int(priority(command.posting)),
+        "trouble": None,
     }
 
 
 def read_command(row: RowMapping) -> QueuedCommand:
     posting = _read(POSTING, row, "posting", "key", "version")
-    command = Command(Action(row["action"]), row["version"], posting)
-    return QueuedCommand(row["number"], twin_ref(row["twin"]), command, bool(row["sent"]), row["attempts"])
+    command = Command(Action(row["action"]), row["version"], posting, row["again"])
+    return QueuedCommand(
+        row["number"],
+        twin_ref(row["twin"]),
+        command,
+        bool(row["sent"]),
+        row["attempts"],
+        datetime.fromisoformat(row["queued_at"]),
+        row["trouble"],
+    )
 
 
 def watch_row(watch: Watch) -> Row:

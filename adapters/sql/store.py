@@ -10,15 +10,19 @@ from typing import Any, TypeVar
 
 from pydantic_core import to_json
 from sqlalchemy import Dialect, Table, delete, exists, func, or_, select, tuple_, update
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sql import archive, numbers, rows
 from adapters.sql.audit import AuditRows
 from adapters.sql.checkpoints import code, loaded
+from adapters.sql.commands import CommandRows
+from adapters.sql.cutover import CutoverRows
 from adapters.sql.database import now_text, translated
 from adapters.sql.engine import Tuning
+from adapters.sql.epochs import assert_epoch, chunks
+from adapters.sql.erp_control import ErpControlRows
 from adapters.sql.reconciliations import ReconciliationRows
+from adapters.sql.routes import address
 from adapters.sql.tables import archive as archive_table
 from adapters.sql.tables import (
     archived_numbers,
@@ -27,7 +31,6 @@ from adapters.sql.tables import (
     dead_letters,
     events,
     gaps,
-    hosts,
     mail,
     postings,
     registers,
@@ -35,12 +38,10 @@ from adapters.sql.tables import (
     twins,
 )
 from canonical.envelope import Event
-from canonical.errors import Fenced
 from canonical.identity import PostingKey, TwinRef, twin_ref
 from canonical.postings import Posting
 from twins.core.batch import Effects
 from twins.core.contributions import Contribution
-from twins.core.dispatch import QueuedCommand
 from twins.core.gaps import Gap, Watch
 from twins.core.history import Checkpoint
 from twins.core.ledger import Record, Status
@@ -49,16 +50,15 @@ from twins.ports import Archived, Closed, Publication, Rejected, Told, TwinFilte
 
 T = TypeVar("T")
 
-PARAMETERS_MAX = 500
-"""Members of one IN list; SQLite takes 32,766 parameters, but long lists plan slowly."""
-
 
 def _one_erp(company: str) -> str:
     return "main"
 
 
-class SqlStore(AuditRows, ReconciliationRows):
-    """Implements TwinStore, GapStore, InquiryStore, CommandQueue, DeadLetters, Audit, Ledgers, Reports."""
+class SqlStore(AuditRows, ErpControlRows, CutoverRows, CommandRows, ReconciliationRows):
+    """Implements TwinStore, GapStore, InquiryStore and DeadLetters; by its bases CommandQueue, ErpControl,
+    Cutovers, Audit, Ledgers and Reports.
+    """
 
     def __init__(
         self,
@@ -78,29 +78,16 @@ class SqlStore(AuditRows, ReconciliationRows):
 
     # --- twins
 
-    async def claim(self, host: str) -> int:
-        statement = self._insert(hosts).values(host=host, epoch=1, claimed_at=now_text())
-        statement = statement.on_conflict_do_update(
-            index_elements=["host"],
-            set_={"epoch": hosts.c.epoch + 1, "claimed_at": statement.excluded.claimed_at},
-        ).returning(hosts.c.epoch)
-        async with translated(), self._writer.begin() as connection:
-            return int((await connection.execute(statement)).scalar_one())
-
-    async def assert_epoch(self, host: str, epoch: int) -> None:
-        if not await self._rows(select(hosts.c.host).where(hosts.c.host == host, hosts.c.epoch == epoch)):
-            raise _fenced(host, epoch)
-
     async def load(self, refs: Collection[TwinRef], *, whole: bool = False) -> dict[TwinRef, Stored]:
         found: dict[TwinRef, Stored] = {}
         async with translated(), self._reader.connect() as connection:
-            for chunk in _chunks(list(refs)):
+            for chunk in chunks(list(refs)):
                 found |= await _load(connection, chunk, whole)
         return found
 
     async def known(self, told: Collection[Event]) -> set[TwinRef]:
         found: set[TwinRef] = set()
-        for chunk in _chunks([(str(one.subject), one.source, one.id) for one in told]):
+        for chunk in chunks([(str(one.subject), one.source, one.id) for one in told]):
             named = tuple_(events.c.twin, events.c.source, events.c.id)
             for row in await self._rows(select(events.c.twin).where(named.in_(chunk)).distinct()):
                 found.add(twin_ref(row["twin"]))
@@ -113,15 +100,18 @@ class SqlStore(AuditRows, ReconciliationRows):
     async def commit(
         self, host: str, epoch: int, effects: Effects, delivered: Sequence[Contribution] = ()
     ) -> None:
-        written = self._written(effects)
+        now = now_text()
+        records, told = self._record_rows(effects, now), self._command_rows(effects, now)
+        written = self._written(effects, records, told, now)
         numbered = {event.source for event, _ in effects.events if event.sequence is not None}
         async with translated(), self._writer.begin() as connection:
-            await _assert_epoch(connection, host, epoch)
+            await assert_epoch(connection, host, epoch)
             if strange := numbered - self._numbered:
                 await connection.execute(
                     self._insert(sources).on_conflict_do_nothing(),
                     [{"source": name} for name in sorted(strange)],
                 )
+            await address(connection, records, told)
             for write, values in written:
                 if values:
                     await write(connection, values)
@@ -132,8 +122,22 @@ class SqlStore(AuditRows, ReconciliationRows):
                 await connection.execute(delete(checkpoints).where(checkpoints.c.twin.in_(dropped)))
         self._numbered |= numbered
 
-    def _written(self, effects: Effects) -> list[tuple[ManyRows, list[rows.Row]]]:
-        now, many = now_text(), self._many
+    def _record_rows(self, effects: Effects, now: str) -> list[rows.Row]:
+        return [
+            rows.posting_row(owner, record, self._erp(record.posting), now)
+            for owner, record in _latest(effects.records)
+        ]
+
+    def _command_rows(self, effects: Effects, now: str) -> list[rows.Row]:
+        return [
+            rows.command_row(owner, command, self._erp(command.posting), now)
+            for owner, command in effects.commands
+        ]
+
+    def _written(
+        self, effects: Effects, records: list[rows.Row], told: list[rows.Row], now: str
+    ) -> list[tuple[ManyRows, list[rows.Row]]]:
+        many = self._many
         return [
             (many(events), [rows.event_row(event, arrival, now) for event, arrival in effects.events]),
             (
@@ -152,20 +156,8 @@ class SqlStore(AuditRows, ReconciliationRows):
                 many(twins, "twin"),
                 [rows.twin_row(one, now) for one in effects.touched.values()],
             ),
-            (
-                many(postings, "key", "version"),
-                [
-                    rows.posting_row(owner, record, self._erp(record.posting), now)
-                    for owner, record in _latest(effects.records)
-                ],
-            ),
-            (
-                many(commands),
-                [
-                    rows.command_row(owner, command, self._erp(command.posting), now)
-                    for owner, command in effects.commands
-                ],
-            ),
+            (many(postings, "key", "version"), records),
+            (many(commands), told),
             (
                 many(mail, "target", "source"),
                 [
@@ -183,7 +175,7 @@ class SqlStore(AuditRows, ReconciliationRows):
 
     async def told(self, refs: Collection[TwinRef]) -> list[Told]:
         found: list[tuple[int, Told]] = []
-        for chunk in _chunks([str(ref) for ref in refs]):
+        for chunk in chunks([str(ref) for ref in refs]):
             async with translated(), self._reader.connect() as connection:
                 some = await archive.told_of(connection, chunk)
             found += [(row["number"], rows.read_told(row)) for row in some]
@@ -191,7 +183,7 @@ class SqlStore(AuditRows, ReconciliationRows):
 
     async def told_count(self, refs: Collection[TwinRef]) -> int:
         total = 0
-        for chunk in _chunks([str(ref) for ref in refs]):
+        for chunk in chunks([str(ref) for ref in refs]):
             live = select(func.count()).where(events.c.twin.in_(chunk)).scalar_subquery()
             archived = select(archive.archived_count()).where(archive_table.c.twin.in_(chunk))
             (row,) = await self._rows(
@@ -209,7 +201,7 @@ class SqlStore(AuditRows, ReconciliationRows):
 
     async def neighbours(self, refs: Collection[TwinRef]) -> set[TwinRef]:
         found: set[TwinRef] = set()
-        for chunk in _chunks([str(ref) for ref in refs]):
+        for chunk in chunks([str(ref) for ref in refs]):
             wanted = select(registers.c.source).where(registers.c.target.in_(chunk)).distinct()
             found |= {twin_ref(row["source"]) for row in await self._rows(wanted)}
         return found
@@ -252,7 +244,7 @@ class SqlStore(AuditRows, ReconciliationRows):
 
     async def raised(self, refs: Sequence[TwinRef], now: datetime) -> None:
         async with translated(), self._writer.begin() as connection:
-            for chunk in _chunks([str(ref) for ref in refs]):
+            for chunk in chunks([str(ref) for ref in refs]):
                 await connection.execute(
                     update(twins)
                     .where(twins.c.twin.in_(chunk), twins.c.due_at <= rows.moment_text(now))
@@ -279,8 +271,8 @@ class SqlStore(AuditRows, ReconciliationRows):
     async def archive(self, host: str, epoch: int, refs: Collection[TwinRef]) -> Archived:
         total = Archived(0, 0, 0)
         async with translated(), self._writer.begin() as connection:
-            await _assert_epoch(connection, host, epoch)
-            for chunk in _chunks([str(ref) for ref in refs]):
+            await assert_epoch(connection, host, epoch)
+            for chunk in chunks([str(ref) for ref in refs]):
                 moved, told = await archive.move(connection, chunk, self._upsert(archive_table, "twin"))
                 await numbers.keep_numbers(connection, told, self._insert(archived_numbers))
                 total += moved
@@ -320,48 +312,6 @@ class SqlStore(AuditRows, ReconciliationRows):
                 place = tuple_(gaps.c.source, gaps.c.first, gaps.c.last)
                 await connection.execute(delete(gaps).where(place == watch.gap.place))
 
-    # --- commands
-
-    async def queued(self, erp: str, limit: int) -> list[QueuedCommand]:
-        statement = select(commands).where(commands.c.erp == erp).order_by(commands.c.number).limit(limit)
-        return [rows.read_command(row) for row in await self._rows(statement)]
-
-    async def statuses(self, keys: Collection[PostingKey]) -> dict[tuple[PostingKey, int], Status]:
-        found: dict[tuple[PostingKey, int], Status] = {}
-        for chunk in _chunks(list(keys)):
-            statement = select(postings.c.key, postings.c.version, postings.c.status).where(
-                postings.c.key.in_(chunk)
-            )
-            for row in await self._rows(statement):
-                found[PostingKey(row["key"]), row["version"]] = Status(row["status"])
-        return found
-
-    async def under(self, prefix: str) -> dict[tuple[PostingKey, int], Status]:
-        # "0" is the character after "/": the range is all keys that begin with the prefix.
-        statement = select(postings.c.key, postings.c.version, postings.c.status).where(
-            postings.c.key >= prefix, postings.c.key < prefix[:-1] + "0"
-        )
-        return {
-            (PostingKey(row["key"]), row["version"]): Status(row["status"])
-            for row in await self._rows(statement)
-        }
-
-    async def sending(self, gateway: str, epoch: int, numbers: Collection[int]) -> None:
-        async with translated(), self._writer.begin() as connection:
-            await _assert_epoch(connection, gateway, epoch)
-            for chunk in _chunks(list(numbers)):
-                await connection.execute(
-                    update(commands)
-                    .where(commands.c.number.in_(chunk))
-                    .values(sent=1, attempts=commands.c.attempts + 1)
-                )
-
-    async def finished(self, gateway: str, epoch: int, numbers: Collection[int]) -> None:
-        async with translated(), self._writer.begin() as connection:
-            await _assert_epoch(connection, gateway, epoch)
-            for chunk in _chunks(list(numbers)):
-                await connection.execute(delete(commands).where(commands.c.number.in_(chunk)))
-
     # --- dead letters
 
     async def keep(self, letters: Sequence[tuple[Publication, Rejected]]) -> None:
@@ -392,13 +342,12 @@ class SqlStore(AuditRows, ReconciliationRows):
             self._prepared[table.name] = ManyRows(statement, table, self._writer.dialect)
         return self._prepared[table.name]
 
-    def _insert(self, table: Table) -> Any:
-        return _dialect(self._writer).insert(table)
-
     def _upsert(self, table: Table, *key: str) -> Any:
         statement = self._insert(table)
         changes = {
-            column.name: statement.excluded[column.name] for column in table.c if column.name not in key
+            column.name: statement.excluded[column.name]
+            for column in table.c
+            if column.name not in key and column is not postings.c.erp  # a document stays where it is
         }
         newer = statement.excluded.version > table.c.version if table in (registers, mail) else None
         return statement.on_conflict_do_update(index_elements=list(key), set_=changes, where=newer)
@@ -418,21 +367,6 @@ class ManyRows:
 
     async def __call__(self, connection: AsyncConnection, values: Sequence[rows.Row]) -> None:
         await connection.exec_driver_sql(self._sql, list(map(self._values, values)))
-
-
-def _dialect(engine: AsyncEngine) -> Any:
-    return sqlite if engine.dialect.name == "sqlite" else postgresql
-
-
-async def _assert_epoch(connection: AsyncConnection, host: str, epoch: int) -> None:
-    """Lock the host's row, so that a newer incarnation waits until this transaction has ended."""
-    held = update(hosts).where(hosts.c.host == host, hosts.c.epoch == epoch).values(epoch=epoch)
-    if (await connection.execute(held)).rowcount != 1:
-        raise _fenced(host, epoch)
-
-
-def _fenced(host: str, epoch: int) -> Fenced:
-    return Fenced(f"{host} lost epoch {epoch} to a newer incarnation")
 
 
 async def _load(connection: AsyncConnection, refs: Sequence[TwinRef], whole: bool) -> dict[TwinRef, Stored]:
@@ -521,7 +455,3 @@ def _letter(message: Publication, why: Rejected, now: str) -> rows.Row:
         "first_seen": now,
         "last_seen": now,
     }
-
-
-def _chunks(many: list[T]) -> Iterable[list[T]]:
-    return (many[start : start + PARAMETERS_MAX] for start in range(0, len(many), PARAMETERS_MAX))

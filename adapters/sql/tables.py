@@ -6,6 +6,8 @@ which sorts.
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -139,22 +141,42 @@ postings = Table(
     Column("reversal", String),
     Column("reason", Text),
     Column("changed_at", String, nullable=False),
+    Column("again", Integer, nullable=False, server_default="0"),
 )
+_refused = postings.c.reason.is_not(None)
+Index(
+    "postings_refused",
+    postings.c.key,
+    postings.c.version,
+    sqlite_where=_refused,
+    postgresql_where=_refused,
+)
+
+
+def _command_columns() -> tuple[Column[Any], ...]:
+    return (
+        Column("number", _Number, primary_key=True, autoincrement=True),
+        Column("erp", String, nullable=False),
+        Column("twin", String, nullable=False),
+        Column("key", String, nullable=False),
+        Column("version", Integer, nullable=False),
+        Column("action", String, nullable=False),
+        Column("posting", Text, nullable=False),
+        Column("sent", SmallInteger, nullable=False),
+        Column("attempts", Integer, nullable=False),
+        Column("queued_at", String, nullable=False),
+        Column("again", Integer, nullable=False, server_default="0"),
+        Column("priority", SmallInteger, nullable=False, server_default="1"),
+        Column("trouble", Text),
+    )
+
 
 commands = Table(
     "commands",
     metadata,
-    Column("number", _Number, primary_key=True, autoincrement=True),
-    Column("erp", String, nullable=False),
-    Column("twin", String, nullable=False),
-    Column("key", String, nullable=False),
-    Column("version", Integer, nullable=False),
-    Column("action", String, nullable=False),
-    Column("posting", Text, nullable=False),
-    Column("sent", SmallInteger, nullable=False),
-    Column("attempts", Integer, nullable=False),
-    Column("queued_at", String, nullable=False),
+    *_command_columns(),
     Index("commands_by_erp", "erp", "number"),
+    Index("commands_by_priority", "erp", "priority", "number"),
 )
 
 mail = Table(
@@ -229,3 +251,52 @@ accepted_balances = Table(
     Column("amount", String, nullable=False),
 )
 """What accounts of an ERP hold beside our documents, and rightly so."""
+
+pauses = Table(
+    "pauses",
+    metadata,
+    Column("erp", String, primary_key=True),
+    Column("since", String, nullable=False),
+    Column("by", String, nullable=False),
+    Column("reason", Text, nullable=False),
+)
+"""ERP instances that are told nothing until somebody resumes them."""
+
+cutovers = Table(
+    "cutovers",
+    metadata,
+    Column("erp", String, primary_key=True),
+    Column("of", String, nullable=False),
+    Column("state", String, nullable=False),
+    Column("since", String, nullable=False),
+    Column("promoted_at", String),
+)
+"""ERP instances that are, or were, in shadow *of* another: ``shadow``, ``promoted`` or ``abandoned``."""
+
+shadow_postings = Table(
+    "shadow_postings",
+    metadata,
+    Column("erp", String, primary_key=True),
+    Column("key", String, primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("twin", String, nullable=False),
+    Column("command", String, nullable=False),
+    Column("status", String, nullable=False),
+    Column("posting", Text, nullable=False),
+    Column("document", String),
+    Column("reversal", String),
+    Column("reason", Text),
+    Column("changed_at", String, nullable=False),
+    Column("again", Integer, nullable=False, server_default="0"),
+)
+"""Ledgers of the shadows: what each was told, and what it said to that."""
+
+shadow_commands = Table(
+    "shadow_commands",
+    metadata,
+    *_command_columns(),
+    Index("shadow_commands_by_erp", "erp", "number"),
+    Index("shadow_commands_by_priority", "erp", "priority", "number"),
+    sqlite_autoincrement=True,
+)
+"""A promotion takes commands away while the gateway tells them: no number may ever come again."""

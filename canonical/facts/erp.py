@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from canonical.facts.base import Fact, Rank
 from canonical.identity import Kind
@@ -35,6 +37,8 @@ class PostingRejected(Fact):
     version: int
     action: Literal["post", "reverse"]
     reason: Text
+    again: Annotated[int, Field(ge=0)] = 0
+    """How often the command had been sent again by hand."""
 
 
 class PostingAnnulled(Fact):
@@ -58,6 +62,26 @@ class PostingLost(Fact):
     posting_key: Text
     version: int
     reason: Text
+
+
+class PostingResent(Fact):
+    """A person wants what the ERP refused to be told again: a post as its next version, a reversal as it is.
+
+    It answers one refusal. Repeated, or told by two people, it does nothing more.
+    """
+
+    TYPE = "io.twinsync.erp.posting-resent.v1"
+    KINDS = _OWNERS
+    RANK = Rank.REPLY
+
+    posting_key: Text
+    version: int
+    action: Literal["post", "reverse"]
+    again: Annotated[int, Field(ge=0)] = 0
+    """That of the refusal."""
+    request: Identifier
+    """Chosen by who asks; the same request twice is one."""
+    by: Text
 
 
 class PeriodClosed(Fact):

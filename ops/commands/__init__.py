@@ -1,0 +1,1 @@
+"""Groups of commands, each mounted by one line of ops.cli."""

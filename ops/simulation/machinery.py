@@ -349,7 +349,11 @@ class Simulation:
     def _rejected(self, one: QueuedCommand, reason: str) -> PostingRejected:
         command = one.command
         return PostingRejected(
-            posting_key=command.key, version=command.version, action=command.action.value, reason=reason
+            posting_key=command.key,
+            version=command.version,
+            action=command.action.value,
+            reason=reason,
+            again=command.again,
         )
 
     def _reply(self, one: QueuedCommand, fact: Fact, outcome: str) -> None:

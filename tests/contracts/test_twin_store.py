@@ -157,7 +157,7 @@ async def test_commands_queue_in_order_and_leave_when_finished(store: SqlStore) 
     queue = await store.queued("main", 100)
     assert [one.command for one in queue] == [command for _, command in effects.commands]
     epoch = await store.claim("gateway-main")
-    await store.sending("gateway-main", epoch, [queue[0].number])
+    assert await store.sending("gateway-main", epoch, "main", [queue[0].number]) == {queue[0].number}
     again = await store.queued("main", 100)
     assert [one.sent for one in again] == [True] + [False] * (len(queue) - 1)
     assert again[0].attempts == 1
@@ -200,10 +200,14 @@ async def test_migrating_twice_changes_nothing(store: SqlStore) -> None:
 async def test_a_gateway_that_was_replaced_can_send_and_finish_nothing(store: SqlStore) -> None:
     old = await store.claim("gateway-main")
     new = await store.claim("gateway-main")
-    for work in (store.sending, store.finished):
+    for work in (
+        lambda epoch: store.sending("gateway-main", epoch, "main", [1]),
+        lambda epoch: store.stumbled("gateway-main", epoch, {1: "away"}),
+        lambda epoch: store.finished("gateway-main", epoch, [1]),
+    ):
         with pytest.raises(Fenced):
-            await work("gateway-main", old, [1])
-        await work("gateway-main", new, [1])
+            await work(old)
+        await work(new)
 
 
 async def test_numbers_that_a_source_left_out_are_found_and_watched(store: SqlStore) -> None:

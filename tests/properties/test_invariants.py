@@ -13,8 +13,8 @@ from typing import Any, TypeGuard
 from hypothesis import given
 
 from canonical.envelope import Event
-from canonical.facts.base import Retracted
-from canonical.facts.erp import PostingAnnulled
+from canonical.facts.base import Fact, Retracted
+from canonical.facts.erp import PostingAnnulled, PostingRejected, PostingResent
 from canonical.facts.stock import StockAdjusted, StockCounted, StockReceived
 from canonical.identity import Kind, PostingKey, TwinRef, order, stock
 from canonical.postings import (
@@ -205,6 +205,50 @@ def test_an_erp_that_answers_holds_in_the_end_what_is_desired(events: list[Event
         )
         waiting.add(posting.key)
     assert gateway.documents == {key: posting for key, posting in held.items() if key not in waiting}
+
+
+@dataclass
+class Refusing(Gateway):
+    """Refuses some commands, which people have told again, out of turn and more than once."""
+
+    random: Random = field(default_factory=Random)
+    rate: float = 0.4
+
+    def _tell(self, one: QueuedCommand) -> Event:
+        if self.random.random() >= self.rate:
+            return super()._tell(one)
+        command = one.command
+        named = {"posting_key": command.key, "version": command.version, "action": command.action.value}
+        words = [
+            PostingResent(again=command.again, request=str(request), by="ann", **named)
+            for request in range(self.random.randrange(1, 3))
+        ]
+        refusal: Fact = PostingRejected(again=command.again, reason="no", **named)
+        told = [refusal, *words, *words[:1]]
+        self.random.shuffle(told)
+        events = [Event("/erp", f"{command.idempotency_key}/{fact!r}", one.owner, DAY, fact) for fact in told]
+        self.world.take_each(events[:-1])
+        return events[-1]
+
+
+@generated(0.5)
+@given(arbitrary, seeds)
+def test_what_was_refused_and_told_again_ends_as_if_it_never_was_refused(
+    events: list[Event], seed: int
+) -> None:
+    """Refusal and resend in any order and number; then the ERP has what it has when it refuses nothing."""
+    random, refused = Random(seed), Refusing(World(), random=Random(seed))
+    for event in random.sample(events, k=len(events)):
+        refused.world.take([event])
+        if random.random() < 0.3:
+            refused.drain()
+    refused.rate = 0.0
+    refused.drain()
+    straight = Gateway(World())
+    straight.world.take(events)
+    straight.drain()
+    assert refused.documents == straight.documents
+    assert not any(twin.ledger.refused for twin in refused.world.twins.values())
 
 
 def needs(posting: Posting, queue: Sequence[QueuedCommand]) -> set[PostingKey]:

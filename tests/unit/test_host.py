@@ -116,6 +116,27 @@ async def test_a_batch_that_builds_upon_one_that_failed_fails_with_it(store: Fic
     assert await one.take(messages(placed(), paid)) == [Taken(Arrival.NEW), Taken(Arrival.NEW)]
 
 
+async def test_who_gives_up_waiting_leaves_nothing_in_memory_that_is_not_stored(store: FickleStore) -> None:
+    """Cancelled between folding and committing, the batch was known from then on and never stored."""
+    one = host(store)
+    store.gate = asyncio.Event()
+    first = asyncio.create_task(one.take(messages(placed())))
+    second = asyncio.create_task(one.take(messages(placed(order="SO-2"))))
+    while not one._turn.locked():
+        await asyncio.sleep(0)
+    for _ in range(50):
+        await asyncio.sleep(0.002)
+    second.cancel()
+    await asyncio.sleep(0)
+    store.gate.set()
+    await first
+    with contextlib.suppress(asyncio.CancelledError):
+        await second
+    (verdict,) = await one.take(messages(placed(order="SO-2")))
+    assert verdict == Taken(Arrival.NEW)
+    assert (await store.load([order("SO-2")]))[order("SO-2")].version > 0
+
+
 async def test_a_duplicate_is_acknowledged_only_after_the_first_telling_is_committed(
     store: FickleStore,
 ) -> None:

@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 
 from adapters.embedded.delivery import EmbeddedPublisher
 from adapters.http.api import Service, build_api
+from adapters.http.erps import ErpDesk
 from adapters.sql.engine import sqlite_url
 from adapters.sql.store import SqlStore
 from canonical.envelope import BATCH, STRUCTURED, batch
@@ -28,6 +30,7 @@ from tests.unit.test_x12_partner import message
 from tests.world import tell
 from twins.core.rules import Policy
 from twins.runtime.coalesce import CoalescedReads
+from twins.runtime.cutover import report
 from twins.runtime.host import TwinHost
 from twins.runtime.ingest import Directory
 from twins.runtime.inquiry import Inquiry
@@ -74,12 +77,17 @@ def calls(store: SqlStore) -> OneHost:
 async def http(store: SqlStore, calls: OneHost) -> AsyncIterator[httpx.AsyncClient]:
     directory = Directory(Placement(), calls)
 
+    publisher = EmbeddedPublisher(directory, store)
+
     async def metrics() -> tuple[bytes, str]:
         return b"", "text/plain"
 
+    async def no_figures() -> dict[str, dict[str, float]]:
+        return {}
+
     service = Service(
         intake=directory,
-        publisher=EmbeddedPublisher(directory, store),
+        publisher=publisher,
         publishes_later=False,
         reads=CoalescedReads(directory),
         store=store,
@@ -94,6 +102,15 @@ async def http(store: SqlStore, calls: OneHost) -> AsyncIterator[httpx.AsyncClie
         api_keys={"right": "oms"},
         webhook_secrets={"shopify/signed": "secret"},
         metrics=metrics,
+        erps=ErpDesk(
+            ["main", "cloud"],
+            store,
+            store,
+            publisher,
+            no_figures,
+            store,
+            partial(report, store, lambda erp: None),
+        ),
         checks={"database": store.ping},
     )
     transport = httpx.ASGITransport(build_api(service))

@@ -14,7 +14,13 @@ from enum import StrEnum
 from rpds import HashTrieMap
 
 from canonical.facts.base import Fact
-from canonical.facts.erp import PostingAnnulled, PostingConfirmed, PostingLost, PostingRejected
+from canonical.facts.erp import (
+    PostingAnnulled,
+    PostingConfirmed,
+    PostingLost,
+    PostingRejected,
+    PostingResent,
+)
 from canonical.identity import PostingKey
 from canonical.postings import Action, Command, Posting
 
@@ -40,6 +46,7 @@ TRANSITIONS: Mapping[Status, Mapping[str, Status]] = {
     Status.CONFIRMED: {"not desired": Status.REVERSING, "post lost": Status.LOST},
     Status.REJECTED: {
         "not desired": Status.ANNULLED,
+        "post resent": Status.ANNULLED,
         "post confirmed": Status.CONFIRMED,
         "post lost": Status.LOST,
     },
@@ -48,6 +55,7 @@ TRANSITIONS: Mapping[Status, Mapping[str, Status]] = {
         "post rejected": Status.ANNULLED,
         "reverse confirmed": Status.REVERSED,
         "reverse rejected": Status.REVERSING,
+        "reverse resent": Status.REVERSING,
         "annulled": Status.ANNULLED,
         "post lost": Status.LOST,
     },
@@ -71,6 +79,8 @@ class Record:
     """Document number of the reversal."""
     reason: str | None = None
     """Why the ERP refused, the post or its reversal."""
+    again: int = 0
+    """How often its reversal has been sent again by hand."""
 
     @property
     def key(self) -> PostingKey:
@@ -123,7 +133,8 @@ def plan(
 ) -> tuple[list[Command], list[Record]]:
     """List the commands that make the ledger's net equal *desired*, and the records that change.
 
-    Shape: at most one reversal and one post a key; reversals first, then posts, each group by key.
+    Shape: at most one reversal and one post a key; reversals first, then posts, each group by key. What the
+    ERP refused is annulled where it is no longer desired, or not like that; it was never made.
     *whole* False: *desired* speaks of its own keys alone, None being not desired.
     Raises: nothing; a key unknown to the ledger is simply new.
     """
@@ -133,10 +144,9 @@ def plan(
     for key in sorted(desired.keys() | set(ledger.records) if whole else desired):
         want, have = desired.get(key), ledger.current(key)
         if have is not None and have.status is Status.REJECTED:
-            if want is None:
-                records.append(replace(have, status=TRANSITIONS[have.status]["not desired"]))
-            if want is None or want is have.posting or want == have.posting:
+            if want is not None and (want is have.posting or want == have.posting):
                 continue
+            records.append(replace(have, status=TRANSITIONS[have.status]["not desired"]))
         elif have is not None and have.status in _LIVE:
             if want is not None and _is_as_told(want, have):
                 continue
@@ -166,16 +176,32 @@ def answered(record: Record, reply: Fact) -> Record:
             return _moved(record, "post confirmed", document=document, reason=None)
         case PostingConfirmed():
             return _moved(record, "reverse confirmed", reversal=reply.document, reason=None)
+        case PostingRejected(action="reverse", again=again) if again != record.again:
+            return record
         case PostingRejected(action=action):
             return _moved(record, f"{action} rejected", reason=reply.reason)
         case PostingAnnulled():
             return _moved(record, "annulled")
         case PostingLost():
             return _moved(record, "post lost", reason=reply.reason)
+        case PostingResent():
+            return resent(record, reply)
         case _:
             return record
 
 
-def _moved(record: Record, what: str, **changes: str | None) -> Record:
+def resent(record: Record, reply: PostingResent) -> Record:
+    """Open what was refused anew: a post, so that it is planned in its next version; a reversal as it is.
+
+    It answers one refusal, and changes nothing where that has not come, or has been answered already.
+    """
+    if record.reason is None or record.again != reply.again:
+        return record
+    if reply.action == "post":
+        return _moved(record, "post resent")
+    return _moved(record, "reverse resent", reason=None, again=record.again + 1)
+
+
+def _moved(record: Record, what: str, **changes: str | int | None) -> Record:
     status = TRANSITIONS[record.status].get(what)
     return record if status is None else replace(record, status=status, **changes)  # type: ignore[arg-type]

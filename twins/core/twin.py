@@ -12,18 +12,24 @@ from rpds import HashTrieMap, HashTrieSet
 from canonical.envelope import Event, parse_structured
 from canonical.errors import InvariantViolated
 from canonical.facts.base import Retracted
-from canonical.facts.erp import PostingAnnulled, PostingConfirmed, PostingLost, PostingRejected
+from canonical.facts.erp import (
+    PostingAnnulled,
+    PostingConfirmed,
+    PostingLost,
+    PostingRejected,
+    PostingResent,
+)
 from canonical.identity import EventId, PostingKey, TwinRef
-from canonical.postings import Command, Posting
+from canonical.postings import Action, Command, Posting
 from twins.core.contributions import Contribution, CustomerCard, Forwarded, ItemCard, Value
 from twins.core.history import Arrival, Checkpoint, Folded, Held, History
 from twins.core.kinds import RULES
-from twins.core.ledger import Ledger, Record, Status, answered, plan
+from twins.core.ledger import Ledger, Record, Status, answered, plan, resent
 from twins.core.rules import Finding, Inbox, Policy, Rules
 
 CHECKPOINT_GROWTH = Decimal("1.25")
 """A stored checkpoint is replaced when the history before it has grown by a quarter."""
-REPLIES = (PostingConfirmed, PostingRejected, PostingAnnulled, PostingLost)
+REPLIES = (PostingConfirmed, PostingRejected, PostingAnnulled, PostingResent, PostingLost)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +203,10 @@ class Twin:
     _echoed: Value | None = None
     _records: list[Record] = field(default_factory=list)
     """Records that replies changed since the last settlement."""
+    _resent: dict[tuple[str, int, str, int], PostingResent] = field(default_factory=dict)
+    """Refusals that are to be told again, by what they name: any of them may come before its refusal."""
+    _reopened: list[Record] = field(default_factory=list)
+    """Records of those that were, since the last settlement."""
     _folded: Folded[Any] | None = None
     _seen: Any = None
     _snapshot: Snapshot | None = None
@@ -214,7 +224,7 @@ class Twin:
         twin.history.base = None if stored.is_whole else stored.checkpoint
         for event in stored.events:
             if isinstance(event.fact, REPLIES):
-                twin.replies[event.event_id] = event
+                twin._keep_reply(event)
             else:
                 twin.history.add(event)
         for contribution in stored.registers:
@@ -269,8 +279,8 @@ class Twin:
     def settle_postings(self) -> tuple[list[Command], list[Record]]:
         """Plan what the ERP must be told; for a twin at rest only, since neighbours may still change it."""
         desired = self._changed_postings()
-        whole = desired is None
-        if desired is None:
+        whole = desired is None or bool(self._reopened)
+        if desired is None or whole:
             desired = self.rules.postings(self.ref, self._seen)
         for key, posting in desired.items():
             if posting is not None and key != posting.key:
@@ -279,8 +289,13 @@ class Twin:
         for record in records:
             self.ledger.put(record)
         records = self._records + records
-        self._records = []
-        return commands, records
+        again = [
+            Command(Action.REVERSE, one.version, one.posting, one.again)
+            for one in self._reopened
+            if one.status is Status.REVERSING
+        ]
+        self._records, self._reopened = [], []
+        return again + commands, records
 
     def _changed_postings(self) -> Mapping[PostingKey, Posting | None] | None:
         """None: all must be looked at, as for the first plan since the twin came into memory."""
@@ -349,16 +364,32 @@ class Twin:
     def _reply(self, event: Event) -> Arrival:
         if event.event_id in self.replies:
             return Arrival.DUPLICATE
-        self.replies[event.event_id] = event
+        self._keep_reply(event)
         fact = event.fact
         assert isinstance(fact, REPLIES)
         record = self.ledger.find(PostingKey(fact.posting_key), fact.version)
         if record is not None:
-            after = answered(record, fact)
-            if after != record:
-                self.ledger.put(after)
-                self._records.append(after)
+            self._answer(record, answered(record, fact))
         return Arrival.NEW
+
+    def _keep_reply(self, event: Event) -> None:
+        self.replies[event.event_id] = event
+        fact = event.fact
+        if isinstance(fact, PostingResent):
+            self._resent[fact.posting_key, fact.version, fact.action, fact.again] = fact
+
+    def _answer(self, before: Record, after: Record) -> None:
+        """File what a reply made of a record; a refusal may have been sent again before it came."""
+        action = "reverse" if after.status is Status.REVERSING else "post"
+        asked = self._resent.get((after.key, after.version, action, after.again))
+        if asked is not None:
+            after = resent(after, asked)
+        if after == before:
+            return
+        self.ledger.put(after)
+        self._records.append(after)
+        if before.again != after.again or (asked is not None and after.status is Status.ANNULLED):
+            self._reopened.append(after)
 
     def _forwarded(self, giver: TwinRef, old: Value | None, new: Value | None) -> None:
         """Fold what another twin hands on as if it had come here; take back what it no longer hands on."""

@@ -24,9 +24,12 @@ from twins.core.reconcile.difference import Kind as DifferenceKind
 from twins.core.rules import Policy
 from twins.ports import (
     Backfill,
+    Backlog,
     CommandQueue,
     Consumer,
+    Cutovers,
     ErpConnector,
+    ErpControl,
     GapStore,
     Intake,
     Publication,
@@ -34,10 +37,12 @@ from twins.ports import (
     Verdict,
 )
 from twins.runtime.clock import WallClock
+from twins.runtime.expiring import Expiring
 from twins.runtime.gaps import GapWatch
 from twins.runtime.gateway import Gateway
 from twins.runtime.host import Aspect, Residency, TwinHost
 from twins.runtime.ingest import Directory
+from twins.runtime.line import ErpLine, Pace
 from twins.runtime.placement import Placement
 from twins.runtime.reconcile.schedule import DIFFERENCES, Schedule
 
@@ -53,8 +58,14 @@ START_S = 60.0
 T = TypeVar("T")
 
 
-class Store(TwinStore, GapStore, CommandQueue, Protocol):
+class Store(TwinStore, GapStore, CommandQueue, ErpControl, Cutovers, Protocol):
     """What a host and a gateway need of the database."""
+
+
+class Shadow(CommandQueue, Protocol):
+    """What an ERP instance is told in shadow of another, and keeps of its answers."""
+
+    async def reply(self, events: Sequence[Event]) -> None: ...
 
 
 class Wiring(Protocol):
@@ -86,6 +97,10 @@ class Wiring(Protocol):
     def store(self) -> Store: ...
 
     def connector(self, erp: str) -> ErpConnector: ...
+
+    def pace(self, erp: str) -> Pace: ...
+
+    def shadow(self, erp: str) -> Shadow: ...
 
     def consumer(self, intake: Intake) -> Consumer | None: ...
 
@@ -238,44 +253,51 @@ class GatewayActor(Watched):
         wiring.set_up_process()
         self._directory = Directory(wiring.placement, RayCalls(wiring))
         self._erp = TwinRef(Kind.ERP, erp)
-        self._periods: dict[str, date] = {}
-        self._periods_read_at: datetime | None = None
-        self._gateway = Gateway(
-            erp,
-            wiring.store(),
-            wiring.connector(erp),
-            WallClock(),
-            self._directory.take_events,
-            closed_through=self._closed_through,
-        )
-        self._running: asyncio.Task[None] | None = None
+        self._periods = Expiring(self._read_periods, PERIODS_CACHE_S)
+        self._store, shadow = wiring.store(), wiring.shadow(erp)
+        line = ErpLine(erp, wiring.connector(erp), wiring.pace(erp))
+        known: dict[str, Any] = {"closed_through": self._closed_through, "is_paused": self._is_paused}
+        self._gateway = Gateway(erp, self._store, line, WallClock(), self._directory.take_events, **known)
+        self._shadow = Gateway(erp, shadow, line, WallClock(), shadow.reply, name=f"shadow-{erp}", **known)
+        """For what it is told in shadow of another instance; idle where it is not."""
+        self._running: list[asyncio.Task[None]] = []
         _call_ready_soon()
 
     async def ready(self) -> None:
-        if self._running is None:
-            self._running = asyncio.create_task(self._run())
+        if not self._running:
+            self._running = [asyncio.create_task(self._run(one)) for one in (self._gateway, self._shadow)]
 
-    async def _run(self) -> None:
+    async def _run(self, gateway: Gateway) -> None:
         """Until a newer incarnation has taken over: then this one has nothing left to do."""
         try:
-            await self._gateway.run()
+            await gateway.run()
         except Fenced as fenced:
-            _log.error("gateway_fenced", erp=self._gateway.erp, reason=str(fenced))
+            _log.error("gateway_fenced", erp=gateway.erp, reason=str(fenced))
 
     async def nudge(self) -> None:
         await self._gateway.nudge()
+        await self._shadow.nudge()
 
     async def metrics(self) -> dict[str, float]:
-        return asdict(self._gateway.counts)
+        """With what the database says of its queue, as old as this call."""
+        backlog = (await self._store.backlogs()).get(self._gateway.erp, Backlog())
+        waited_s = (datetime.now(UTC) - backlog.oldest).total_seconds() if backlog.oldest else 0.0
+        return self._gateway.figures() | {
+            "queued": backlog.queued,
+            "troubled": backlog.troubled,
+            "oldest_s": waited_s,
+        }
+
+    async def _is_paused(self) -> bool:
+        return self._gateway.erp in await self._store.pauses()
 
     async def _closed_through(self, company: str) -> date | None:
-        now = datetime.now(UTC)
-        if self._periods_read_at is None or now - self._periods_read_at > timedelta(seconds=PERIODS_CACHE_S):
-            (answer,) = await self._directory.read(Aspect.DOCUMENT, [self._erp])
-            closed = from_json(answer[1])["closed_through"] if answer is not None else {}
-            self._periods = {name: date.fromisoformat(day) for name, day in closed.items()}
-            self._periods_read_at = now
-        return self._periods.get(company)
+        return (await self._periods.get()).get(company)
+
+    async def _read_periods(self) -> dict[str, date]:
+        (answer,) = await self._directory.read(Aspect.DOCUMENT, [self._erp])
+        closed = from_json(answer[1])["closed_through"] if answer is not None else {}
+        return {name: date.fromisoformat(day) for name, day in closed.items()}
 
 
 _actor = ray.remote(concurrency_groups={WATCH: 1})
@@ -475,3 +497,14 @@ async def metrics(wiring: Wiring) -> dict[tuple[str, str], dict[str, float]]:
         for who, answer in zip(names, answers, strict=True)
         if not isinstance(answer, BaseException)
     }
+
+
+async def gateways(wiring: Wiring) -> dict[str, dict[str, float]]:
+    """Figures of the gateways that run, by ERP."""
+    found: dict[str, dict[str, float]] = {}
+    for erp in wiring.erps:
+        try:
+            found[erp] = await ray.get_actor(_gateway_name(erp), NAMESPACE).metrics.remote()
+        except (RayActorError, RayTaskError, ValueError) as error:
+            _log.info("gateway_not_running", erp=erp, reason=str(error))
+    return found

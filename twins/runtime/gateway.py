@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date, timedelta
+from random import random
+from time import monotonic
 
 import structlog
 
@@ -14,156 +16,274 @@ from canonical.errors import Fenced, TransientFailure
 from canonical.facts.base import Fact
 from canonical.facts.erp import PostingAnnulled, PostingConfirmed, PostingRejected
 from canonical.postings import Action
-from twins.core.dispatch import Dispatch, QueuedCommand, decide, reversed_first
+from twins.core.breaker import Circuit
+from twins.core.dispatch import Dispatch, QueuedCommand, Statuses, decide, in_turn, reversed_first
+from twins.core.ledger import Status
 from twins.outage import Outage
 from twins.ports import Answer, Clock, CommandQueue, Confirmed, ErpConnector, Refused
+from twins.runtime.line import ErpLine, Pace, Withheld
 
 _log = structlog.get_logger()
 
 Reply = Callable[[Sequence[Event]], Awaitable[None]]
 ClosedThrough = Callable[[str], Awaitable[date | None]]
+IsPaused = Callable[[], Awaitable[bool]]
+
+AHEAD = 4
+"""Commands that are marked as sent for each slot: a slot that comes free has its next command at once."""
+_OPEN = {Action.POST: Status.QUEUED, Action.REVERSE: Status.REVERSING}
+_CIRCUITS = tuple(Circuit)
 
 
 @dataclass(slots=True)
 class GatewayCounts:
     """Totals since the gateway started."""
 
-    told: int = 0
     confirmed: int = 0
     rejected: int = 0
     annulled: int = 0
-    looked_up: int = 0
-    unanswered: int = 0
-    """Time-outs and failures after which it is not known whether the ERP took the command."""
+    retried: int = 0
+    withheld: int = 0
+    """Commands that the open circuit kept from being told."""
+    paused: int = 0
     waiting: int = 0
-    queued: int = 0
+    """Commands of the window that wait for another document."""
+    flying: int = 0
+    """Commands that are marked as sent, and have no answer that is committed."""
+    resting: int = 0
+    """Commands that are not taken up again yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What became of telling a command: an answer, or the trouble there was."""
+
+    one: QueuedCommand
+    answer: Answer | None = None
+    trouble: str | None = None
 
 
 class Gateway:
+    """Fills its slots with the next best commands, and commits answers as they come, those of one moment
+    together. A command stays in the queue until its answer is committed with the twin that owns it.
+    """
+
     def __init__(
         self,
         erp: str,
         queue: CommandQueue,
-        connector: ErpConnector,
+        connector: ErpConnector | ErpLine,
         clock: Clock,
         reply: Reply,
         *,
-        concurrency: int = 16,
-        window: int = 2_000,
+        name: str | None = None,
+        pace: Pace | None = None,
+        window: int = 500,
         closed_through: ClosedThrough | None = None,
+        is_paused: IsPaused | None = None,
+        moment: Callable[[], float] = monotonic,
+        draw: Callable[[], float] = random,
     ) -> None:
         """*reply* commits the ERP's answers with the twins that own the postings.
 
-        *closed_through* tells the last closed day of a company's books.
+        *connector* may be a line that another gateway to the same ERP uses too, under another *name*; its
+        pace is theirs then. *closed_through* tells the last closed day of a company's books. *moment*:
+        seconds on a clock that only goes forward; *draw*: evenly from 0 to 1.
         """
+        if not isinstance(connector, ErpLine):
+            connector = ErpLine(erp, connector, pace or Pace(), moment)
+        self.line, pace = connector, connector.pace
         self.erp = erp
         self.counts = GatewayCounts()
         self._queue = queue
-        self._connector = connector
         self._clock = clock
         self._reply = reply
-        self._slots = asyncio.Semaphore(concurrency)
+        self._slots = asyncio.Semaphore(pace.concurrency)
+        self._capacity = pace.concurrency * AHEAD
+        self._backoff = pace.backoff
+        self._budget = pace.retries
         self._window = window
         self._closed_through = closed_through
+        self._is_paused = is_paused
+        self._moment = moment
+        self._draw = draw
         self._awake = asyncio.Event()
-        self._name = f"gateway-{erp}"
+        self._name = name or f"gateway-{erp}"
         self._epoch = 0
+        self._launched = 0
+        self._flying: dict[int, asyncio.Task[None]] = {}
+        self._outcomes: list[_Outcome] = []
+        self._resting: dict[int, float] = {}
+        """Commands that failed here → when they may be taken up again."""
         self._asked: set[int] = set()
         """Commands that were taken without an answer: it will come as an event."""
 
     async def nudge(self) -> None:
         self._awake.set()
 
+    def figures(self) -> dict[str, float]:
+        counts = asdict(self.counts) | {"flying": len(self._flying), "resting": len(self._resting)}
+        now = {"circuit": _CIRCUITS.index(self.line.circuit), "retries_left": self._budget.left}
+        return counts | asdict(self.line.counts) | now
+
+    # --- the loop
+
     async def run(self, poll: timedelta = timedelta(milliseconds=500)) -> None:
         """Work until cancelled; *poll*: how long to sleep when nobody nudges.
 
-        Raises: Fenced where a newer incarnation has taken over.
+        Raises: Fenced where a newer incarnation has taken over; it tells nothing more then.
         """
         outage = Outage("gateway", erp=self.erp)
-        while True:
-            self._awake.clear()
-            try:
-                done = await self.work()
-                outage.ended()
-            except TransientFailure as error:
-                outage.failed(error)
-                done = 0
-            except Fenced:
-                raise
-            except Exception:  # noqa: BLE001 - top of the loop
-                _log.exception("gateway_broke", erp=self.erp)
-                done = 0
-            if not done:
+        try:
+            while True:
+                self._awake.clear()
+                await self._step_safely(outage)
                 try:
                     await asyncio.wait_for(self._awake.wait(), poll.total_seconds())
                 except TimeoutError:
                     continue
+        finally:
+            for task in self._flying.values():
+                task.cancel()
+
+    async def _step_safely(self, outage: Outage) -> None:
+        try:
+            await self.step()
+            outage.ended()
+        except TransientFailure as error:
+            outage.failed(error)
+        except Fenced:
+            raise
+        except Exception:  # noqa: BLE001 - top of the loop
+            _log.exception("gateway_broke", erp=self.erp)
 
     async def work(self) -> int:
-        """One round over the queue. Answers how many commands it finished. Raises: Fenced."""
+        """One round: tell what may be told now, wait for all answers and commit them. Raises: Fenced.
+
+        Answers how many commands were finished.
+        """
+        finished = await self.step()
+        if self._flying:
+            await asyncio.wait(self._flying.values())
+        return finished + await self._commit()
+
+    async def step(self) -> int:
+        """Commit the answers that are there, and fill the slots. Answers how many commands were finished."""
         if not self._epoch:
             self._epoch = await self._queue.claim(self._name)
-        queue = await self._queue.queued(self.erp, self._window)
-        await self._forget_answered(queue)
-        decided = decide(queue, await self._statuses(queue)) if queue else Dispatch()
-        self.counts.queued, self.counts.waiting = len(queue), len(decided.wait)
-        finished = await self._annul(decided)
-        finished += await self._send([one for one in decided.send if one.number not in self._asked])
-        return finished
+        finished = await self._commit()
+        self.counts.paused = int(self._is_paused is not None and await self._is_paused())
+        if self.counts.paused or len(self._flying) > self._capacity // 2:
+            return finished
+        return finished + await self._fill()
 
-    async def _statuses(self, queue: Sequence[QueuedCommand]):  # type: ignore[no-untyped-def]
+    # --- which are next
+
+    async def _fill(self) -> int:
+        decided = await self._decided()
+        annulled = await self._annul(decided)
+        if annulled:
+            self._awake.set()
+        await self._launch(in_turn(self._free(decided), self._room(), self._launched))
+        return annulled
+
+    async def _decided(self) -> Dispatch:
+        """Look at a window of the queue; at a wider one, where all of it has to wait."""
+        limit = self._window
+        while True:
+            queue = await self._queue.queued(self.erp, limit)
+            statuses = await self._statuses(queue)
+            decided = decide(await self._unanswered(queue, statuses), statuses)
+            self.counts.waiting = len(decided.wait)
+            if len(queue) < limit or decided.annul or decided.drop or self._free(decided):
+                return decided
+            limit *= 2
+
+    async def _statuses(self, queue: Sequence[QueuedCommand]) -> Statuses:
         keys = {one.command.key for one in queue}
         keys |= {key for one in queue for key in one.command.posting.requires}
-        statuses = await self._queue.statuses(keys)
-        for one in queue:
-            prefix = reversed_first(one.command)
-            if prefix is not None:
-                statuses |= await self._queue.under(prefix)
+        statuses = await self._queue.statuses(keys) if keys else {}
+        for prefix in {reversed_first(one.command) for one in queue} - {None}:
+            statuses |= await self._queue.under(str(prefix))
         return statuses
+
+    def _free(self, decided: Dispatch) -> list[QueuedCommand]:
+        """Those that may be told and are not on their way; no more that failed than may be retried."""
+        now = self._moment()
+        self._budget = self._budget.passed(now)
+        idle = [one for one in decided.send if one.number not in self._flying.keys() | self._asked]
+        again = [one for one in idle if self._resting.get(one.number, now + 1) <= now]
+        fresh = [one for one in idle if one.number not in self._resting]
+        return fresh + again[: int(self._budget.left)]
+
+    def _room(self) -> int:
+        free = self._capacity - len(self._flying)
+        allowed = self.line.room()
+        return free if allowed is None else min(free, max(0, allowed - len(self._flying)))
+
+    async def _unanswered(self, queue: Sequence[QueuedCommand], statuses: Statuses) -> list[QueuedCommand]:
+        """The queue without the commands whose answers came as events, which are finished."""
+        done = {
+            one.number
+            for one in queue
+            if one.number in self._asked
+            and statuses[one.command.key, one.command.version] is not _OPEN[one.command.action]
+        }
+        if done:
+            await self._queue.finished(self._name, self._epoch, done)
+            self._asked -= done
+        return [one for one in queue if one.number not in done]
 
     async def _annul(self, decided: Dispatch) -> int:
         pairs = decided.annul
-        replies = [_reply(self, post, _annulled(post), "annulled") for post, _ in pairs]
-        dropped = [one.number for one in decided.drop]
-        if replies:
-            await self._reply(replies)
-        done = [one.number for pair in pairs for one in pair] + dropped
+        if pairs:
+            await self._reply([self._event(post, _annulled(post), "annulled") for post, _ in pairs])
+        done = [one.number for one in decided.drop] + [one.number for pair in pairs for one in pair]
         if done:
             await self._queue.finished(self._name, self._epoch, done)
         self.counts.annulled += len(pairs)
         return len(done)
 
-    async def _send(self, commands: Sequence[QueuedCommand]) -> int:
-        """Tell the ERP; the mark that they may have reached it is durable before the first is told."""
-        if not commands:
-            return 0
-        await self._queue.sending(self._name, self._epoch, [one.number for one in commands])
-        answers = await asyncio.gather(*(self._tell(one) for one in commands))
-        known = [(one, answer) for one, answer in zip(commands, answers, strict=True) if answer is not None]
-        if not known:
-            return 0
-        await self._reply([self._answer(one, answer) for one, answer in known])
-        await self._queue.finished(self._name, self._epoch, [one.number for one, _ in known])
-        return len(known)
+    # --- telling
 
-    async def _tell(self, one: QueuedCommand) -> Answer | None:
-        """An answer, or None where it will come later, or another round must ask again."""
-        async with self._slots:
-            try:
-                if one.sent:
-                    self.counts.looked_up += 1
-                    found = await self._connector.look_up(one.command.idempotency_key)
-                    if found is not None:
-                        return found
-                self.counts.told += 1
-                answer = await self._connector.tell(one.command, posting_date=await self._posting_date(one))
-            except TransientFailure as error:
-                self.counts.unanswered += 1
-                _log.info("erp_unanswered", erp=self.erp, key=one.command.key, reason=str(error))
-                return None
-        if answer is None:
-            self._asked.add(one.number)
-        return answer
+    async def _launch(self, commands: Sequence[QueuedCommand]) -> None:
+        """The mark that they may reach the ERP is durable before the first is told."""
+        if not commands:
+            return
+        numbers = [one.number for one in commands]
+        marked = await self._queue.sending(self._name, self._epoch, self.erp, numbers)
+        for one in commands:
+            if one.number in marked:
+                self._account(one)
+                self._flying[one.number] = asyncio.create_task(self._tell(one))
+
+    def _account(self, one: QueuedCommand) -> None:
+        self._launched += 1
+        if one.number in self._resting:
+            self.counts.retried += 1
+            self._budget = self._budget.spent() or self._budget
+        else:
+            self._budget = self._budget.earned()
+
+    async def _tell(self, one: QueuedCommand) -> None:
+        try:
+            async with self._slots:
+                if self.counts.paused:
+                    raise Withheld
+                date_ = await self._posting_date(one)
+                answer = await self.line.ask(one.command, date_, known=one.sent)
+        except Withheld:
+            self.counts.withheld += 1
+            del self._flying[one.number]
+        except TransientFailure as error:
+            self._outcomes.append(_Outcome(one, trouble=str(error)))
+        except Exception as error:  # noqa: BLE001 - top of the task
+            _log.exception("erp_connector_broke", erp=self.erp, key=one.command.key)
+            self._outcomes.append(_Outcome(one, trouble=repr(error)))
+        else:
+            self._outcomes.append(_Outcome(one, answer=answer))
+        finally:
+            self._awake.set()
 
     async def _posting_date(self, one: QueuedCommand) -> date | None:
         """The first open day, where the event's own day is closed; None: the event's own day."""
@@ -174,44 +294,58 @@ class Gateway:
             return None
         return closed + timedelta(days=1)
 
+    # --- answers
+
+    async def _commit(self) -> int:
+        """Commit what has come in, together; where that fails, it is committed with what comes next."""
+        some = list(self._outcomes)
+        known = [(one.one, one.answer) for one in some if one.answer is not None]
+        troubles = {one.one.number: one.trouble for one in some if one.trouble is not None}
+        if known:
+            await self._reply([self._answer(one, answer) for one, answer in known])
+            await self._queue.finished(self._name, self._epoch, [one.number for one, _ in known])
+        if troubles:
+            await self._queue.stumbled(self._name, self._epoch, troubles)
+        self._outcomes = self._outcomes[len(some) :]
+        for outcome in some:
+            self._land(outcome)
+        return len(known)
+
+    def _land(self, outcome: _Outcome) -> None:
+        one = outcome.one
+        self._flying.pop(one.number, None)
+        self._resting.pop(one.number, None)
+        match outcome.answer:
+            case Confirmed():
+                self.counts.confirmed += 1
+            case Refused():
+                self.counts.rejected += 1
+            case None if outcome.trouble is None:
+                self._asked.add(one.number)
+            case None:
+                delay_s = self._backoff.delay_s(one.attempts + 1, self._draw())
+                self._resting[one.number] = self._moment() + delay_s
+                _log.info("erp_unanswered", erp=self.erp, key=one.command.key, reason=outcome.trouble)
+
     def _answer(self, one: QueuedCommand, answer: Answer) -> Event:
         command = one.command
         common = {"posting_key": command.key, "version": command.version, "action": command.action.value}
-        fact: Fact
         match answer:
             case Confirmed(document=document):
-                self.counts.confirmed += 1
-                fact, outcome = PostingConfirmed(document=document, **common), "confirmed"
+                return self._event(one, PostingConfirmed(document=document, **common), "confirmed")
             case Refused(reason=reason):
-                self.counts.rejected += 1
-                fact, outcome = PostingRejected(reason=reason, **common), "rejected"
-        return _reply(self, one, fact, outcome)
+                refusal = PostingRejected(reason=reason, again=command.again, **common)
+                return self._event(one, refusal, "rejected")
 
-    async def _forget_answered(self, queue: Sequence[QueuedCommand]) -> None:
-        """Finish commands whose answers came as events."""
-        asked = [one for one in queue if one.number in self._asked]
-        if not asked:
-            return
-        statuses = await self._queue.statuses({one.command.key for one in asked})
-        open_status = {Action.POST: ("queued",), Action.REVERSE: ("reversing",)}
-        done = [
-            one.number
-            for one in asked
-            if statuses[one.command.key, one.command.version] not in open_status[one.command.action]
-        ]
-        await self._queue.finished(self._name, self._epoch, done)
-        self._asked -= set(done)
+    def _event(self, one: QueuedCommand, fact: Fact, outcome: str) -> Event:
+        return Event(
+            source=f"/erp/{self.erp}",
+            id=f"{one.command.idempotency_key}/{outcome}",
+            subject=one.owner,
+            time=self._clock.now(),
+            fact=fact,
+        )
 
 
 def _annulled(post: QueuedCommand) -> PostingAnnulled:
     return PostingAnnulled(posting_key=post.command.key, version=post.command.version)
-
-
-def _reply(gateway: Gateway, one: QueuedCommand, fact: Fact, outcome: str) -> Event:
-    return Event(
-        source=f"/erp/{gateway.erp}",
-        id=f"{one.command.idempotency_key}/{outcome}",
-        subject=one.owner,
-        time=gateway._clock.now(),
-        fact=fact,
-    )

@@ -193,7 +193,12 @@ class TwinHost:
         async with self._turn:
             await self._claim()
             folded = await self._fold(events, contributions)
-            await self._rest()
+            try:
+                await self._rest()
+            except asyncio.CancelledError:  # what is folded and never committed must not stay in memory
+                await self._rest()
+                self._forget()
+                raise
             if folded.residents is not self._twins:
                 raise TransientFailure("the batch that this one was folded upon was not committed")
             self._passivate(folded.shown)
@@ -247,9 +252,9 @@ class TwinHost:
 
     async def _rest(self) -> None:
         """Wait until nothing is being committed."""
-        last, self._committing = self._committing, None
-        if last is not None:
-            await asyncio.wait([last])
+        if self._committing is not None:
+            await asyncio.wait([self._committing])
+            self._committing = None
 
     async def _commit(self, folded: _Folded, contributions: Sequence[Contribution]) -> None:
         started = monotonic()

@@ -14,7 +14,13 @@ from typing import Any
 
 from canonical.envelope import Event
 from canonical.errors import RejectedMessage
-from canonical.facts.erp import PostingAnnulled, PostingConfirmed, PostingLost, PostingRejected
+from canonical.facts.erp import (
+    PostingAnnulled,
+    PostingConfirmed,
+    PostingLost,
+    PostingRejected,
+    PostingResent,
+)
 from canonical.identity import Kind, TwinRef
 from twins.core.batch import Batch
 from twins.core.contributions import Contribution
@@ -266,6 +272,8 @@ def _reply(told: Told) -> dict[str, Any]:
             said = "annulled before it was sent"
         case PostingLost():
             said = f"lost: {fact.reason}"
+        case PostingResent():
+            said = f"{fact.action} sent again by {fact.by}"
         case _:
             said = ""
     key, version = getattr(fact, "posting_key", None), getattr(fact, "version", None)

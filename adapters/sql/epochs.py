@@ -1,0 +1,58 @@
+"""Epochs: who holds the newest incarnation of a host or a gateway, and no other, may write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+from sqlalchemy import Table, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from adapters.sql.database import Database, now_text, translated
+from adapters.sql.tables import hosts
+from canonical.errors import Fenced
+
+T = TypeVar("T")
+
+PARAMETERS_MAX = 500
+"""Members of one IN list; SQLite takes 32,766 parameters, but long lists plan slowly."""
+
+
+class EpochRows(Database):
+    async def claim(self, host: str) -> int:
+        statement = self._insert(hosts).values(host=host, epoch=1, claimed_at=now_text())
+        statement = statement.on_conflict_do_update(
+            index_elements=["host"],
+            set_={"epoch": hosts.c.epoch + 1, "claimed_at": statement.excluded.claimed_at},
+        ).returning(hosts.c.epoch)
+        async with translated(), self._writer.begin() as connection:
+            return int((await connection.execute(statement)).scalar_one())
+
+    async def assert_epoch(self, host: str, epoch: int) -> None:
+        """Raises: Fenced where the epoch has passed."""
+        if not await self._rows(select(hosts.c.host).where(hosts.c.host == host, hosts.c.epoch == epoch)):
+            raise fenced(host, epoch)
+
+    def _insert(self, table: Table) -> Any:
+        return dialect(self._writer.dialect.name).insert(table)
+
+
+def dialect(name: str) -> Any:
+    """The module whose `insert` knows conflicts."""
+    return sqlite if name == "sqlite" else postgresql
+
+
+async def assert_epoch(connection: AsyncConnection, host: str, epoch: int) -> None:
+    """Lock the host's row, so that a newer incarnation waits until this transaction has ended."""
+    held = update(hosts).where(hosts.c.host == host, hosts.c.epoch == epoch).values(epoch=epoch)
+    if (await connection.execute(held)).rowcount != 1:
+        raise fenced(host, epoch)
+
+
+def fenced(host: str, epoch: int) -> Fenced:
+    return Fenced(f"{host} lost epoch {epoch} to a newer incarnation")
+
+
+def chunks(many: list[T]) -> Iterable[list[T]]:
+    return (many[start : start + PARAMETERS_MAX] for start in range(0, len(many), PARAMETERS_MAX))
