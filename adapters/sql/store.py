@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from operator import itemgetter
 from typing import Any, TypeVar
 
-from pydantic_core import to_json
 from sqlalchemy import Dialect, Table, delete, func, or_, select, tuple_, update
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sql import rows
-from adapters.sql.audit import AuditRows
 from adapters.sql.checkpoints import code, loaded
 from adapters.sql.database import now_text, translated
+from adapters.sql.letters import LetterRows
 from adapters.sql.tables import (
     checkpoints,
     commands,
-    dead_letters,
     events,
     gaps,
     hosts,
@@ -41,7 +37,7 @@ from twins.core.gaps import Gap, Watch
 from twins.core.history import Checkpoint
 from twins.core.ledger import Record, Status
 from twins.core.twin import REPLIES, Stored
-from twins.ports import Publication, Rejected, Told, TwinFilter, TwinRow
+from twins.ports import Told, TwinFilter, TwinRow
 
 T = TypeVar("T")
 
@@ -56,7 +52,7 @@ def _one_erp(company: str) -> str:
     return "main"
 
 
-class SqlStore(AuditRows):
+class SqlStore(LetterRows):
     """Implements TwinStore, GapStore, InquiryStore, CommandQueue, DeadLetters and Audit."""
 
     def __init__(
@@ -313,27 +309,6 @@ class SqlStore(AuditRows):
             for chunk in _chunks(list(numbers)):
                 await connection.execute(delete(commands).where(commands.c.number.in_(chunk)))
 
-    # --- dead letters
-
-    async def keep(self, letters: Sequence[tuple[Publication, Rejected]]) -> None:
-        now = now_text()
-        statement = self._insert(dead_letters)
-        statement = statement.on_conflict_do_update(
-            index_elements=["digest"],
-            set_={
-                "seen": dead_letters.c.seen + 1,
-                "last_seen": statement.excluded.last_seen,
-                "reason": statement.excluded.reason,
-                "field": statement.excluded.field,
-            },
-        )
-        async with translated(), self._writer.begin() as connection:
-            await connection.execute(statement, [_letter(message, why, now) for message, why in letters])
-
-    async def letters(self, limit: int) -> list[dict[str, Any]]:
-        """Refused messages, newest last."""
-        return [dict(row) for row in await self._rows(select(dead_letters).limit(limit))]
-
     # --- statements
 
     def _many(self, table: Table, *key: str) -> ManyRows:
@@ -342,9 +317,6 @@ class SqlStore(AuditRows):
             statement = self._upsert(table, *key) if key else table.insert()
             self._prepared[table.name] = ManyRows(statement, table, self._writer.dialect)
         return self._prepared[table.name]
-
-    def _insert(self, table: Table) -> Any:
-        return _dialect(self._writer).insert(table)
 
     def _upsert(self, table: Table, *key: str) -> Any:
         statement = self._insert(table)
@@ -369,10 +341,6 @@ class ManyRows:
 
     async def __call__(self, connection: AsyncConnection, values: Sequence[rows.Row]) -> None:
         await connection.exec_driver_sql(self._sql, list(map(self._values, values)))
-
-
-def _dialect(engine: AsyncEngine) -> Any:
-    return sqlite if engine.dialect.name == "sqlite" else postgresql
 
 
 async def _assert_epoch(connection: AsyncConnection, host: str, epoch: int) -> None:
@@ -482,20 +450,6 @@ def _taken(contribution: Contribution) -> Any:
 def _latest(changed: Iterable[tuple[TwinRef, Record]]) -> list[tuple[TwinRef, Record]]:
     """The last word on each version of each key."""
     return list({(record.key, record.version): (owner, record) for owner, record in changed}.values())
-
-
-def _letter(message: Publication, why: Rejected, now: str) -> rows.Row:
-    return {
-        "digest": hashlib.sha256(message.body + to_json(dict(message.headers))).digest(),
-        "body": message.body,
-        "headers": to_json(dict(message.headers)).decode(),
-        "content_type": message.content_type,
-        "reason": why.reason,
-        "field": why.field,
-        "seen": 1,
-        "first_seen": now,
-        "last_seen": now,
-    }
 
 
 def _chunks(many: list[T]) -> Iterable[list[T]]:
