@@ -89,7 +89,8 @@ def _starts(before: bytes, twice: re.Match[str] | None) -> Iterator[bytes]:
     if twice is not None:  # under another name, since an object shows where it had the first of the two
         yield before[: max(before.rfind(b'"' + twice[1].encode() + b'"'), 0)] + b'"\\u0000": null'
     yield before + b"null"
-    yield before[: max(before.rfind(b'"'), 0)] + b"null"
+    if b'"' in before:
+        yield before[: before.rfind(b'"')] + b"null"
     yield before[:-8]  # a level less, where the fault is the depth
 
 

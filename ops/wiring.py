@@ -89,7 +89,7 @@ class Installation:
     def backfill_patience(self) -> timedelta:
         return timedelta(seconds=self.settings.backfill_patience_s)
 
-    def consumer(self, intake: Intake) -> Consumer | None:
+    def consumer(self, intake: Intake, dead_letters: DeadLetters) -> Consumer | None:
         settings = self.settings
         if settings.amqp_url is None:
             return None
@@ -98,6 +98,7 @@ class Installation:
         return AmqpConsumer(
             settings.amqp_url,
             intake,
+            dead_letters,
             prefix=settings.amqp_prefix,
             prefetch=settings.prefetch,
             batch_size_max=settings.batch_size_max,

@@ -14,6 +14,10 @@ from canonical.facts.tracking import TrackingScanned
 DELIVERY_LIMIT = 20
 """After so many deliveries a message is poison, and the broker sets it among the dead letters."""
 
+_LOSE_NOTHING = {"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish"}
+"""What the broker sets aside leaves its queue only once the dead queue has confirmed it; the second setting
+changes nothing for a queue without a limit, and the first requires it."""
+
 BULK_TYPES = frozenset({TrackingScanned.TYPE})
 """What comes in masses and may wait: RabbitMQ 3.10's quorum queues know no priority."""
 
@@ -64,7 +68,7 @@ async def declare(channel: AbstractChannel, names: Names) -> AbstractExchange:
     events = await channel.declare_exchange(
         names.events, ExchangeType.TOPIC, durable=True, arguments={"alternate-exchange": names.dead}
     )
-    limits = {"x-delivery-limit": DELIVERY_LIMIT, "x-dead-letter-exchange": names.dead}
+    limits = {"x-delivery-limit": DELIVERY_LIMIT, "x-dead-letter-exchange": names.dead, **_LOSE_NOTHING}
     queues = {name: await _quorum(channel, name, limits) for name in (names.ingest, names.bulk)}
     for event_type in CATALOGUE:
         await queues[queue_of(names, event_type)].bind(events, event_type)

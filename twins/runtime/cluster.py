@@ -22,6 +22,7 @@ from twins.ports import (
     Backfill,
     CommandQueue,
     Consumer,
+    DeadLetters,
     ErpConnector,
     GapStore,
     Intake,
@@ -43,7 +44,7 @@ PERIODS_CACHE_S = 5.0
 T = TypeVar("T")
 
 
-class Store(TwinStore, GapStore, CommandQueue, Protocol):
+class Store(TwinStore, GapStore, CommandQueue, DeadLetters, Protocol):
     """What a host and a gateway need of the database."""
 
 
@@ -69,7 +70,7 @@ class Wiring(Protocol):
 
     def connector(self, erp: str) -> ErpConnector: ...
 
-    def consumer(self, intake: Intake) -> Consumer | None: ...
+    def consumer(self, intake: Intake, dead_letters: DeadLetters) -> Consumer | None: ...
 
     def backfill(self) -> Backfill | None: ...
 
@@ -161,7 +162,7 @@ class IngestActor:
 
     def __init__(self, wiring: Wiring) -> None:
         wiring.set_up_process()
-        self._consumer = wiring.consumer(Directory(wiring.placement, RayCalls(wiring)))
+        self._consumer = wiring.consumer(Directory(wiring.placement, RayCalls(wiring)), wiring.store())
         self._starting = asyncio.Lock()
         self._started = self._consumer is None
         _call_ready_soon()
