@@ -14,6 +14,7 @@ from twins.runtime.cluster import RayCalls, metrics
 from twins.runtime.coalesce import CoalescedReads
 from twins.runtime.ingest import Directory
 from twins.runtime.inquiry import Inquiry
+from twins.runtime.letters import LetterDesk
 
 ONGOING_REQUESTS_MAX = 512
 """Ray Serve's default of five would make readers queue before they can be coalesced."""
@@ -38,6 +39,8 @@ def _service(installation: Installation) -> Service:
         refusals=REFUSALS,
         connection=installation.connection,
         audit=store,
+        dead_letters=store,
+        letter_desk=LetterDesk(store, directory),
         api_keys=settings.key_names,
         webhook_secrets={
             name: secret.get_secret_value() for name, secret in settings.webhook_secrets.items()

@@ -203,8 +203,8 @@ class LetterFilter:
     """Seen at or after."""
     before: int | None = None
     """Only smaller numbers."""
-    sequences: tuple[int, int] | None = None
-    """First and last of the numbers that its source gave it."""
+    numbered: bool = False
+    """Only those to which their sources gave a number."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ def _why_dead(death: Mapping[str, Any], size_bytes: int) -> Rejected:
             return Rejected(f"{size_bytes} bytes; at most {BODY_BYTES_MAX}", "data")
         case "delivery_limit":
             return Rejected(
-                f"given up after {DELIVERY_LIMIT} deliveries from {queue}: twinsync stopped or failed each time "
+                f"given up after {DELIVERY_LIMIT} deliveries from {queue}: twinsync failed each time "
                 "with this message in hand, which need not be the cause",
                 fault=Fault.TWINSYNC,
             )

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request
 from fastapi.responses import Response
 from pydantic_core import to_json
 
-from adapters.http import audit, problems
+from adapters.http import audit, letters, problems
 from adapters.http.problems import Problem
 from canonical.envelope import BATCH, Event, from_attributes, parse, parse_batch
 from canonical.errors import RejectedMessage, TransientFailure
@@ -22,8 +22,11 @@ from twins.core.gaps import Gap, Watch
 from twins.core.inquiry import Moment, Outcome
 from twins.ports import (
     Audit,
+    DeadLetters,
     GapStore,
     Intake,
+    Letter,
+    LetterFilter,
     Publication,
     Publisher,
     Rejected,
@@ -35,6 +38,8 @@ from twins.ports import (
 )
 
 PAGE_DEFAULT, PAGE_MAX = 50, 500
+NUMBERED_LETTERS_MAX = 1_000
+"""Dead letters that are looked through for the numbers that are missing."""
 EXAMPLE = "2026-03-02T18:00:00Z"
 JSON = "application/json"
 
@@ -78,6 +83,8 @@ class Service:
     """Adapter → the reply that its format has for a refused message, such as an X12 997."""
     connection: Callable[[str, str], Connection]
     audit: Audit
+    dead_letters: DeadLetters
+    letter_desk: letters.Desk
     api_keys: Mapping[str, str]
     """Key → the name of whoever holds it."""
     webhook_secrets: Mapping[str, str]
@@ -96,7 +103,9 @@ def build_api(service: Service) -> FastAPI:
     problems.install(api)
     api.include_router(_health(service))
     api.include_router(_webhooks(service))
-    for router in (_twins(service), _lists(service), _events(service), audit.routes(service.audit)):
+    routers = [_twins(service), _lists(service), _events(service), audit.routes(service.audit)]
+    routers += [letters.routes(service.dead_letters, service.letter_desk)]
+    for router in routers:
         api.include_router(router, dependencies=[Depends(_key_check(service.api_keys))])
     return api
 
@@ -272,15 +281,19 @@ def _exceptions(service: Service) -> Callable[..., Awaitable[Response]]:
 
 def _gaps(service: Service) -> Callable[..., Awaitable[Response]]:
     async def gaps() -> Response:
-        """Numbers that sources have left out, since when, and how often they were asked for them."""
+        """Numbers that sources have left out, since when, how often they were asked for them.
+
+        Those that were told and refused are named by their dead letters.
+        """
         watched = {watch.gap.place: watch for watch in await service.gaps.watches()}
+        refused = await service.dead_letters.letters(LetterFilter(numbered=True), NUMBERED_LETTERS_MAX)
         found = await service.gaps.find_gaps()
-        return _json({"gaps": [_gap(gap, watched.get(gap.place)) for gap in found]})
+        return _json({"gaps": [_gap(gap, watched.get(gap.place), refused) for gap in found]})
 
     return gaps
 
 
-def _gap(gap: Gap, watch: Watch | None) -> dict[str, Any]:
+def _gap(gap: Gap, watch: Watch | None, refused: Sequence[Letter]) -> dict[str, Any]:
     return {
         "source": gap.source,
         "first": gap.first,
@@ -289,6 +302,11 @@ def _gap(gap: Gap, watch: Watch | None) -> dict[str, Any]:
         "since": gap.since,
         "asked_at": watch.asked_at if watch is not None else None,
         "times_asked": watch.times if watch is not None else 0,
+        "dead_letters": [
+            letter.number
+            for letter in refused
+            if letter.source == gap.source and gap.first <= (letter.sequence or 0) <= gap.last
+        ],
     }
 
 

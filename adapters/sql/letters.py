@@ -110,8 +110,8 @@ def _conditions(wanted: LetterFilter) -> Iterable[Any]:
         yield letter.last_seen >= moment_text(wanted.since)
     if wanted.before is not None:
         yield letter.number < wanted.before
-    if wanted.sequences is not None:
-        yield letter.sequence.between(*wanted.sequences)
+    if wanted.numbered:
+        yield letter.sequence.is_not(None)
 
 
 async def _change(connection: AsyncConnection, number: int, values: Row) -> None:

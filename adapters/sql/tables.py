@@ -182,7 +182,6 @@ dead_letters = Table(
     Column("headers", Text, nullable=False),
     Column("body", LargeBinary, nullable=False),
     Index("dead_letters_by_state", "state", "first_seen"),
-    Index("dead_letters_by_sequence", "source", "sequence"),
 )
 """The body is the last column: SQLite reads through it to whatever comes after it."""
 

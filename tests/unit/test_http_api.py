@@ -30,6 +30,7 @@ from twins.runtime.coalesce import CoalescedReads
 from twins.runtime.host import TwinHost
 from twins.runtime.ingest import Directory
 from twins.runtime.inquiry import Inquiry
+from twins.runtime.letters import LetterDesk
 from twins.runtime.placement import Placement
 
 KEY = {"Authorization": "Bearer right"}
@@ -69,14 +70,13 @@ def calls(store: SqlStore) -> OneHost:
     return OneHost(TwinHost("host-0", store, Clock(), Policy()))
 
 
-@pytest.fixture
-async def http(store: SqlStore, calls: OneHost) -> AsyncIterator[httpx.AsyncClient]:
+def service_of(store: SqlStore, calls: OneHost) -> Service:
     directory = Directory(Placement(), calls)
 
     async def metrics() -> tuple[bytes, str]:
         return b"", "text/plain"
 
-    service = Service(
+    return Service(
         intake=directory,
         publisher=EmbeddedPublisher(directory, store),
         publishes_later=False,
@@ -89,11 +89,17 @@ async def http(store: SqlStore, calls: OneHost) -> AsyncIterator[httpx.AsyncClie
         refusals=REFUSALS,
         connection=lambda adapter, name: Connection(adapter, name),
         audit=store,
+        dead_letters=store,
+        letter_desk=LetterDesk(store, directory),
         api_keys={"right": "oms"},
         webhook_secrets={"shopify/signed": "secret"},
         metrics=metrics,
     )
-    transport = httpx.ASGITransport(build_api(service))
+
+
+@pytest.fixture
+async def http(store: SqlStore, calls: OneHost) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(build_api(service_of(store, calls)))
     async with httpx.AsyncClient(transport=transport, base_url="http://twinsync", headers=KEY) as client:
         yield client
 

@@ -34,6 +34,7 @@ from twins.runtime.gaps import GapWatch
 from twins.runtime.gateway import Gateway
 from twins.runtime.host import Aspect, Residency, TwinHost
 from twins.runtime.ingest import Directory
+from twins.runtime.letters import LetterWatch
 from twins.runtime.placement import Placement
 
 _log = structlog.get_logger()
@@ -114,7 +115,9 @@ class HostActor(TwinHost):
             post=directory.post,
         )
         self._wiring = wiring
+        self._dead_letters = store
         self._gaps = GapWatch(store, wiring.backfill(), WallClock(), wiring.backfill_patience)
+        self._letters = LetterWatch()
         self._timers: asyncio.Task[None] | None = None
         _call_ready_soon()
 
@@ -125,11 +128,12 @@ class HostActor(TwinHost):
         return self.name
 
     async def sweep(self) -> int:
-        """The first host also wakes an ingest that found no broker, and asks for what sources left out."""
+        """The first host also wakes an ingest without a broker, asks for what is missing, counts letters."""
         overdue = await super().sweep()
         if self.name == self._wiring.placement.pooled_names()[0]:
             await wake(self._wiring)
             await self._gaps.look()
+            await self._letters.look(self._dead_letters, self._clock.now())
         return overdue
 
     async def take(self, messages: Sequence[Publication]) -> list[Verdict]:
@@ -145,6 +149,8 @@ class HostActor(TwinHost):
         return asdict(self.counts) | {
             "resident_twins": self.resident_twins(),
             "missing_numbers": self._gaps.missing,
+            "dead_letters": self._letters.open,
+            "dead_letter_oldest_s": self._letters.oldest_s,
         }
 
     async def _or_exit(self, work: Awaitable[T]) -> T:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from difflib import unified_diff
 
 from canonical.damaged import spread
@@ -23,6 +24,19 @@ TOGETHER_MAX, TOGETHER_BYTES_MAX = 100, 8_388_608
 """What is held in memory and sent at once."""
 DIFF_LINES_MAX = 200
 """Lines of a difference that the audit trail keeps."""
+
+
+@dataclass(slots=True)
+class LetterWatch:
+    """How many letters wait for somebody, and for how long, as of the last look."""
+
+    open: int = 0
+    oldest_s: float = 0.0
+
+    async def look(self, letters: DeadLetters, now: datetime) -> None:
+        """Raises: TransientFailure."""
+        self.open, oldest = await letters.open_letters()
+        self.oldest_s = 0.0 if oldest is None else max(0.0, (now - oldest).total_seconds())
 
 
 @dataclass(frozen=True, slots=True)

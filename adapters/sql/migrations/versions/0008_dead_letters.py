@@ -45,7 +45,6 @@ def upgrade() -> None:
     )
     op.drop_table("dead_letters_before")
     op.create_index("dead_letters_by_state", "dead_letters", ["state", "first_seen"])
-    op.create_index("dead_letters_by_sequence", "dead_letters", ["source", "sequence"])
     if op.get_bind().dialect.name == "postgresql":
         op.execute(
             "SELECT setval(pg_get_serial_sequence('dead_letters', 'number'), max(number)) FROM dead_letters"
