@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from fastapi import FastAPI
 from ray import serve
 
@@ -46,6 +48,8 @@ def _service(installation: Installation) -> Service:
             name: secret.get_secret_value() for name, secret in settings.webhook_secrets.items()
         },
         metrics=lambda: exposition(installation, metrics),
+        latest=lambda: datetime.now(UTC) + installation.ahead_max,
+        body_bytes_max=settings.http_body_bytes_max,
     )
 
 

@@ -44,6 +44,10 @@ class Installation:
         return self.settings.residency
 
     @property
+    def ahead_max(self) -> timedelta:
+        return timedelta(seconds=self.settings.ahead_max_s)
+
+    @property
     def erps(self) -> tuple[str, ...]:
         return self.settings.erps
 

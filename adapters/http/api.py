@@ -7,14 +7,26 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Protocol
+from urllib.parse import unquote
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request
 from fastapi.responses import Response
 from pydantic_core import to_json
 
 from adapters.http import audit, letters, problems
+from adapters.http.limits import Limits
 from adapters.http.problems import Problem
-from canonical.envelope import BATCH, Event, from_attributes, parse, parse_batch
+from canonical.envelope import (
+    BATCH,
+    BATCH_BYTES_MAX,
+    BODY_BYTES_MAX,
+    HEADER_PREFIX,
+    Event,
+    check_not_ahead,
+    from_attributes,
+    parse,
+    parse_batch,
+)
 from canonical.errors import RejectedMessage, TransientFailure
 from canonical.identity import Kind, TwinRef, order, shipment, stock, twin_ref
 from canonical.translation import Connection, Inbound, Translate
@@ -89,6 +101,9 @@ class Service:
     """Key → the name of whoever holds it."""
     webhook_secrets: Mapping[str, str]
     metrics: Callable[[], Awaitable[tuple[bytes, str]]]
+    latest: Callable[[], datetime]
+    """The latest moment that an event may be dated by now."""
+    body_bytes_max: int = BATCH_BYTES_MAX
 
 
 def build_api(service: Service) -> FastAPI:
@@ -101,6 +116,7 @@ def build_api(service: Service) -> FastAPI:
         openapi_url="/openapi.json",
     )
     problems.install(api)
+    api.add_middleware(Limits, body_bytes_max=service.body_bytes_max)
     api.include_router(_health(service))
     api.include_router(_webhooks(service))
     routers = [_twins(service), _lists(service), _events(service), audit.routes(service.audit)]
@@ -152,7 +168,8 @@ def _twins(service: Service) -> APIRouter:
 
 
 def _ref(request: Request, ref_of: Callable[..., TwinRef]) -> TwinRef:
-    return ref_of(**request.path_params)
+    """Raises: RejectedMessage for what can be no twin's name."""
+    return twin_ref(str(ref_of(**request.path_params)))
 
 
 AsOf = Annotated[
@@ -332,8 +349,7 @@ def _events(service: Service) -> APIRouter:
     @router.post("/v1/events")
     async def post_events(request: Request) -> Response:
         """One CloudEvent (structured or binary) or a batch. Nothing is stored unless all of it is right."""
-        events = await _events_in(request)
-        return await _publish(service, [Publication(event.structured()) for event in events])
+        return await _publish(service, await _events_in(request))
 
     @router.post("/v1/twins:simulate")
     async def simulate(request: Request) -> Response:
@@ -348,7 +364,22 @@ async def _events_in(request: Request) -> list[Event]:
     body, content_type = await request.body(), request.headers.get("content-type", "")
     if content_type.startswith(BATCH):
         return [_member(index, one) for index, one in enumerate(parse_batch(body))]
-    return [parse(body, dict(request.headers), content_type)]
+    return [parse(body, _attributes(request), content_type)]
+
+
+def _attributes(request: Request) -> dict[str, str]:
+    """Headers; those of CloudEvents are percent-encoded (HTTP binding 1.0.2, 3.1.3.2)."""
+    return {
+        name: _plain(name, value) if name.startswith(HEADER_PREFIX) else value
+        for name, value in request.headers.items()
+    }
+
+
+def _plain(name: str, value: str) -> str:
+    try:
+        return unquote(value, errors="strict")
+    except UnicodeDecodeError:
+        raise RejectedMessage("not UTF-8", field=name.removeprefix(HEADER_PREFIX)) from None
 
 
 def _outcome(one: Outcome) -> dict[str, Any]:
@@ -371,16 +402,23 @@ def _outcome(one: Outcome) -> dict[str, Any]:
 
 def _member(index: int, attributes: Any) -> Any:
     try:
-        return from_attributes(attributes)
+        event = from_attributes(attributes)
+        if len(event.data_json) > BODY_BYTES_MAX:
+            raise RejectedMessage(f"{len(event.data_json)} bytes; at most {BODY_BYTES_MAX}", field="data")
+        return event
     except RejectedMessage as rejected:
         field = f"{index}.{rejected.field}" if rejected.field else str(index)
         raise RejectedMessage(rejected.reason, field=field) from None
 
 
 async def _publish(
-    service: Service, messages: list[Publication], replies: Mapping[str, Any] | None = None
+    service: Service, events: Sequence[Event], replies: Mapping[str, Any] | None = None
 ) -> Response:
     """*replies* go into the answer."""
+    latest = service.latest()
+    for event in events:
+        check_not_ahead(event, latest)
+    messages = [Publication(event.structured()) for event in events]
     told = {"accepted": len(messages), **(replies or {})}
     if not messages:
         return _json(told)
@@ -420,8 +458,7 @@ def _webhooks(service: Service) -> APIRouter:
         except RejectedMessage as rejected:
             raise _refusal(service, adapter, inbound, party, rejected) from None
         replies = {"acknowledgements": [_text(one) for one in translation.acknowledgements]}
-        messages = [Publication(event.structured()) for event in translation.events]
-        return await _publish(service, messages, replies if translation.acknowledgements else {})
+        return await _publish(service, translation.events, replies if translation.acknowledgements else {})
 
     return router
 

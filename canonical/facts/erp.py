@@ -7,7 +7,7 @@ from typing import Literal
 
 from canonical.facts.base import Fact, Rank
 from canonical.identity import Kind
-from canonical.types import Identifier, Text
+from canonical.types import Identifier, Text, Whole
 
 _OWNERS = frozenset({Kind.ORDER, Kind.SHIPMENT, Kind.STOCK})
 
@@ -20,7 +20,7 @@ class PostingConfirmed(Fact):
     RANK = Rank.REPLY
 
     posting_key: Text
-    version: int
+    version: Whole
     action: Literal["post", "reverse"]
     document: Text
     """The ERP's document number."""
@@ -32,7 +32,7 @@ class PostingRejected(Fact):
     RANK = Rank.REPLY
 
     posting_key: Text
-    version: int
+    version: Whole
     action: Literal["post", "reverse"]
     reason: Text
 
@@ -45,7 +45,7 @@ class PostingAnnulled(Fact):
     RANK = Rank.REPLY
 
     posting_key: Text
-    version: int
+    version: Whole
 
 
 class PeriodClosed(Fact):

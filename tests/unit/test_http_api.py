@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,7 @@ def service_of(store: SqlStore, calls: OneHost) -> Service:
         api_keys={"right": "oms"},
         webhook_secrets={"shopify/signed": "secret"},
         metrics=metrics,
+        latest=lambda: datetime.now(UTC) + timedelta(days=1),
     )
 
 

@@ -62,6 +62,9 @@ class Wiring(Protocol):
     def residency(self) -> Residency: ...
 
     @property
+    def ahead_max(self) -> timedelta: ...
+
+    @property
     def erps(self) -> tuple[str, ...]: ...
 
     @property
@@ -111,6 +114,7 @@ class HostActor(TwinHost):
             wiring.policy,
             is_mine=lambda ref: placement.host_of(ref) == name,
             residency=wiring.residency,
+            ahead_max=wiring.ahead_max,
             on_commands=lambda: nudge_gateways(wiring.erps),
             post=directory.post,
         )
