@@ -54,6 +54,10 @@ bench: setup ## Measure the pipe: RabbitMQ quorum queue, twins, SQLite with sync
 bench-cost: setup ## Measure what an event costs on twins with a long life behind them
 	$(BIN)/python -m tests.bench.cost $(ARGS)
 
+.PHONY: bad-input
+bad-input: setup ## Tell a running twinsync 5,000 malformed messages; compare memory and speed before and after
+	$(BIN)/python -m tests.services run -- $(BIN)/python -m tests.bench.bad_input $(ARGS)
+
 .PHONY: format
 format: setup ## Format and mend what can be mended
 	$(BIN)/ruff check --fix .

@@ -40,7 +40,7 @@ def told_of_itself(body: bytes, headers: Mapping[str, Any]) -> dict[str, Any]:
 def place(body: bytes, error: ValueError) -> str:
     """Path of the field where reading JSON failed, such as ``data.lines.0.quantity``; empty: of none."""
     twice = _DUPLICATE.match(str(error))
-    for start in _starts(body[: _position(body, error)], twice):
+    for start in _starts(body[: _position(body, error)], str(error), twice):
         try:
             found = jiter.from_json(start, partial_mode="trailing-strings", cache_mode="none")
         except ValueError:
@@ -84,14 +84,16 @@ def _position(body: bytes, error: ValueError) -> int:
     return before + max(column - 1, 0)
 
 
-def _starts(before: bytes, twice: re.Match[str] | None) -> Iterator[bytes]:
+def _starts(before: bytes, said: str, twice: re.Match[str] | None) -> Iterator[bytes]:
     """What comes before the fault, with a value in the place of what is at fault."""
+    if said.startswith("recursion limit"):
+        yield before[:-8]  # some levels less
+        return
     if twice is not None:  # under another name, since an object shows where it had the first of the two
         yield before[: max(before.rfind(b'"' + twice[1].encode() + b'"'), 0)] + b'"\\u0000": null'
-    yield before + b"null"
+    yield before.rstrip(b"-+.0123456789eE") + b"null"
     if b'"' in before:
         yield before[: before.rfind(b'"')] + b"null"
-    yield before[:-8]  # a level less, where the fault is the depth
 
 
 def _last(value: Any) -> Iterator[str]:

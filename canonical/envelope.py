@@ -301,4 +301,4 @@ def _rejection(error: ValidationError) -> RejectedMessage:
     first = error.errors(include_url=False, include_input=False)[0]
     path = ".".join(str(step) for step in ("data", *first["loc"]))
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return RejectedMessage(first["msg"] + more, field=path)
+    return RejectedMessage(first["msg"].removeprefix("Value error, ") + more, field=path)
