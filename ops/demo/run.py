@@ -26,7 +26,7 @@ from adapters.simulated_erp.process import start as start_erp
 from canonical.identity import Kind, TwinRef, twin_ref
 from canonical.postings import Posting
 from ops.asking import explanation
-from ops.demo.day import Day, Message, in_order, make_day
+from ops.demo.day import ANY_CLOCK_S, Day, Message, in_order, make_day
 from ops.demo.disorder import disorder
 from ops.demo.telling import told
 from ops.local import free_port, local_ray, quiet, start_http, start_twins, stop_twins
@@ -135,6 +135,7 @@ def _installation(folder: Path, erp: str, broker: str | None, key: str, port: in
             erp_url=erp,
             api_keys=(SecretStr(key),),
             http_port=port,
+            ahead_max_s=ANY_CLOCK_S,
         )
     )
 

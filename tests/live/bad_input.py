@@ -55,7 +55,7 @@ def good_event(name: str) -> dict[str, Any]:
         "source": "/bad/input",
         "type": "io.twinsync.order.placed.v1",
         "subject": f"order/{name}",
-        "time": "2026-03-02T08:00:00Z",
+        "time": "2025-03-02T08:00:00Z",
         "data": {"currency": "USD", "lines": [line], "freight": "7.50", "reference": "#1001"},
     }
 

@@ -7,7 +7,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from ops.translators import REFUSALS, SIGNATURES, TRANSLATORS
 from tests.stories import golden, placed
 from tests.unit.test_host import Clock
 from tests.unit.test_x12_partner import message
-from tests.world import tell
+from tests.world import DAY, tell
 from twins.core.rules import Policy
 from twins.runtime.coalesce import CoalescedReads
 from twins.runtime.host import TwinHost
@@ -95,7 +95,7 @@ def service_of(store: SqlStore, calls: OneHost) -> Service:
         api_keys={"right": "oms"},
         webhook_secrets={"shopify/signed": "secret"},
         metrics=metrics,
-        latest=lambda: datetime.now(UTC) + timedelta(days=1),
+        latest=lambda: DAY + timedelta(days=365),
     )
 
 
