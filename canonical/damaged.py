@@ -64,12 +64,14 @@ def spread(body: bytes) -> str | None:
 
 def _object(body: bytes) -> dict[str, Any]:
     """The members of a JSON object up to where it cannot be read."""
-    try:
-        found = jiter.from_json(body, partial_mode=True, cache_mode="none")
-    except ValueError as error:
-        position = _position(body, error)
-        return _object(body[:position].rstrip(b", \t\r\n")) if 0 < position < len(body) else {}
-    return found if isinstance(found, dict) else {}
+    for _ in range(2):  # as it is; else up to where that failed
+        try:
+            found = jiter.from_json(body, partial_mode=True, cache_mode="none")
+        except ValueError as error:
+            body = body[: _position(body, error)].rstrip(b", \t\r\n")
+        else:
+            return found if isinstance(found, dict) else {}
+    return {}
 
 
 def _position(body: bytes, error: ValueError) -> int:

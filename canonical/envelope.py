@@ -297,8 +297,13 @@ def _sequence(value: Any) -> int | None:
     return number
 
 
+_WORDS = {"string_pattern_mismatch": "a control character, or a space at an end"}
+"""For what pydantic tells by a regular expression."""
+
+
 def _rejection(error: ValidationError) -> RejectedMessage:
     first = error.errors(include_url=False, include_input=False)[0]
     path = ".".join(str(step) for step in ("data", *first["loc"]))
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return RejectedMessage(first["msg"].removeprefix("Value error, ") + more, field=path)
+    reason = _WORDS.get(first["type"]) or first["msg"].removeprefix("Value error, ")
+    return RejectedMessage(reason + more, field=path)

@@ -12,6 +12,7 @@ from datetime import timedelta
 from adapters.embedded.delivery import EmbeddedPublisher
 from adapters.http.backfill import HttpBackfill
 from adapters.simulated_erp.connector import SimulatedErpConnector
+from adapters.sql.letters import LetterRows
 from adapters.sql.store import SqlStore
 from canonical.translation import Connection
 from ops.logs import set_up_logs
@@ -20,6 +21,8 @@ from twins.core.rules import Policy
 from twins.ports import Backfill, Consumer, DeadLetters, ErpConnector, Intake, Publisher
 from twins.runtime.host import Residency
 from twins.runtime.placement import Placement
+
+LETTERS_CACHE_KB = 2_048
 
 GC_THRESHOLD = 200_000
 """Allocations between collections of the youngest objects; Python's 700 suits short scripts."""
@@ -57,6 +60,10 @@ class Installation:
 
     def store(self) -> SqlStore:
         return SqlStore(self.settings.store_url, erp_of=self.settings.erp_of, host_of=self.placement.host_of)
+
+    def dead_letters(self) -> DeadLetters:
+        """For whoever only adds to them: what it has written it need not remember."""
+        return LetterRows(self.settings.store_url, cache_kb=LETTERS_CACHE_KB)
 
     def connector(self, erp: str) -> ErpConnector:
         settings = self.settings

@@ -21,7 +21,7 @@ from twins.ports import DeadLetters, Intake, Publication, Rejected
 _log = structlog.get_logger()
 
 BACKOFF_MAX_S = 10.0
-DEAD_PREFETCH = 8
+DEAD_PREFETCH = 4
 """Dead letters may be of any size that the broker takes."""
 T = TypeVar("T")
 

@@ -11,15 +11,15 @@ from sqlalchemy import Select, Table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
-from adapters.sql.engine import engines
+from adapters.sql.engine import CACHE_KB, engines
 from adapters.sql.migrate import migrate
 from adapters.sql.rows import moment_text
 from canonical.errors import InvariantViolated, TransientFailure
 
 
 class Database:
-    def __init__(self, url: str) -> None:
-        self._writer, self._reader = engines(url)
+    def __init__(self, url: str, *, cache_kb: int = CACHE_KB) -> None:
+        self._writer, self._reader = engines(url, cache_kb)
 
     async def migrate(self) -> None:
         async with translated():

@@ -21,7 +21,11 @@ def is_sqlite(url: str) -> bool:
     return make_url(url).get_backend_name() == "sqlite"
 
 
-def engines(url: str) -> tuple[AsyncEngine, AsyncEngine]:
+CACHE_KB = 65_536
+"""Pages that a SQLite connection keeps in memory at most."""
+
+
+def engines(url: str, cache_kb: int = CACHE_KB) -> tuple[AsyncEngine, AsyncEngine]:
     """A writer and a reader; on SQLite the writer takes the lock as its transaction begins."""
     if not is_sqlite(url):
         engine = create_async_engine(url, pool_size=4, pool_pre_ping=True)
@@ -29,11 +33,11 @@ def engines(url: str) -> tuple[AsyncEngine, AsyncEngine]:
     writer = create_async_engine(url, pool_size=1, max_overflow=0)
     reader = create_async_engine(url, pool_size=2, max_overflow=4)
     for engine, begin in ((writer, "BEGIN IMMEDIATE"), (reader, "BEGIN")):
-        _prepare_sqlite(engine, begin)
+        _prepare_sqlite(engine, begin, cache_kb)
     return writer, reader
 
 
-def _prepare_sqlite(engine: AsyncEngine, begin: str) -> None:
+def _prepare_sqlite(engine: AsyncEngine, begin: str, cache_kb: int) -> None:
     @event.listens_for(engine.sync_engine, "connect")
     def connected(connection: Any, _record: object) -> None:
         connection.isolation_level = None
@@ -42,7 +46,7 @@ def _prepare_sqlite(engine: AsyncEngine, begin: str) -> None:
             f"busy_timeout={BUSY_TIMEOUT_MS}",
             "journal_mode=WAL",
             "synchronous=FULL",
-            "cache_size=-65536",
+            f"cache_size=-{cache_kb}",
             "temp_store=MEMORY",
         ):
             cursor.execute(f"PRAGMA {pragma}")

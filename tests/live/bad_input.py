@@ -141,7 +141,7 @@ KINDS = (
     whole("empty", lambda rng, body: b""),
     whole("garbage", lambda rng, body: rng.randbytes(rng.randrange(1, 2_000))),
     whole("more after the end", lambda rng, body: body + b"}"),
-    whole("a list", lambda rng, body: b"[" + body + b"]"),
+    whole("a list", lambda rng, body: b"[[" + body + b"]]"),
     large("one and a half megabytes", BODY_BYTES_MAX * 3 // 2),
     large(HUGE, 10_000_000),
     said("a word for a number", QUANTITY, "many", "", "1,5", "0x10", "½"),

@@ -72,6 +72,8 @@ class Wiring(Protocol):
 
     def store(self) -> Store: ...
 
+    def dead_letters(self) -> DeadLetters: ...
+
     def connector(self, erp: str) -> ErpConnector: ...
 
     def consumer(self, intake: Intake, dead_letters: DeadLetters) -> Consumer | None: ...
@@ -172,7 +174,7 @@ class IngestActor:
 
     def __init__(self, wiring: Wiring) -> None:
         wiring.set_up_process()
-        self._consumer = wiring.consumer(Directory(wiring.placement, RayCalls(wiring)), wiring.store())
+        self._consumer = wiring.consumer(Directory(wiring.placement, RayCalls(wiring)), wiring.dead_letters())
         self._starting = asyncio.Lock()
         self._started = self._consumer is None
         _call_ready_soon()
