@@ -233,7 +233,7 @@ def _json(body: bytes, within: str = "", *, size_max: int = BODY_BYTES_MAX) -> A
         raise RejectedMessage(f"{len(body)} bytes; at most {size_max}", field="data")
     try:
         return jiter.from_json(
-            body, allow_inf_nan=False, catch_duplicate_keys=True, float_mode="decimal", cache_mode="all"
+            body, allow_inf_nan=False, catch_duplicate_keys=True, float_mode="decimal", cache_mode="keys"
         )
     except ValueError as error:
         steps = [step for step in (within, place(body, error)) if step]
