@@ -13,6 +13,7 @@ import asyncio
 import json
 import os
 import secrets
+import shutil
 import sys
 import time
 from collections import defaultdict
@@ -71,6 +72,7 @@ def main() -> int:
         finally:
             asyncio.run(stop_twins(installation))
             asyncio.run(clear_away(url, Names(prefix)))
+            shutil.rmtree(settings.data_dir)  # half a gigabyte of letters
 
 
 async def run(installation: Installation, address: str, seed: int, count: int) -> int:
