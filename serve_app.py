@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from functools import partial
 
 from fastapi import FastAPI
@@ -21,6 +22,7 @@ from twins.runtime.coalesce import CoalescedReads
 from twins.runtime.cutover import report
 from twins.runtime.ingest import Directory
 from twins.runtime.inquiry import Inquiry
+from twins.runtime.letters import LetterDesk
 
 ONGOING_REQUESTS_MAX = 512
 """Ray Serve's default of five would make readers queue before they can be coalesced."""
@@ -57,6 +59,8 @@ def _service(installation: Installation) -> Service:
             read_snapshot,
             WallClock(),
         ),
+        dead_letters=store,
+        letter_desk=LetterDesk(store, directory),
         api_keys=settings.key_names,
         webhook_secrets={
             name: secret.get_secret_value() for name, secret in settings.webhook_secrets.items()
@@ -72,6 +76,8 @@ def _service(installation: Installation) -> Service:
             partial(report, store, installation.books),
         ),
         checks=checks,
+        latest=lambda: datetime.now(UTC) + installation.ahead_max,
+        body_bytes_max=settings.http_body_bytes_max,
     )
 
 

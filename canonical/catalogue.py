@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
+from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any
 
@@ -70,8 +71,12 @@ def entry(event_type: str) -> Entry:
         return found
     stem = event_type.rpartition(".v")[0]
     versions = [known.type for known in CATALOGUE.values() if known.type.rpartition(".v")[0] == stem]
-    hint = f"; known: {', '.join(versions)}" if versions else ""
-    raise RejectedMessage(f"unknown event type {event_type!r}{hint}", field="type")
+    if versions:
+        reason = f"unknown version: {event_type!r}; known: {', '.join(versions)}"
+    else:
+        near = get_close_matches(event_type, CATALOGUE, n=3)
+        reason = f"unknown event type {event_type!r}" + (f"; near it: {', '.join(near)}" if near else "")
+    raise RejectedMessage(reason, field="type")
 
 
 def json_schemas() -> dict[str, dict[str, Any]]:

@@ -11,12 +11,15 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
+import jiter
 from pydantic import ValidationError
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 
 from canonical.catalogue import entry, schema_uri
+from canonical.damaged import place
 from canonical.errors import RejectedMessage
 from canonical.facts.base import Fact, Rank
 from canonical.identity import EventId, TwinRef, event_id_of, twin_ref
@@ -26,10 +29,14 @@ BATCH = "application/cloudevents-batch+json"
 HEADER_PREFIX = "ce-"
 BODY_BYTES_MAX = 1_048_576
 """A fact is small; whatever is larger is a file in the wrong place."""
+BATCH_BYTES_MAX, BATCH_LENGTH_MAX = 8 * BODY_BYTES_MAX, 10_000
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+"""What is undated says 1970, and sorts first; what is dated before it has no clock."""
 
 _TEXT_LENGTH_MAX = 512
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 """In no attribute, as in no key or identifier (CloudEvents 1.0.2, 3.1): PostgreSQL could not store a NUL."""
+_WHOLE = re.compile(r"-?[0-9]{1,32}")
 _ATTRIBUTES = frozenset(
     [
         "specversion",
@@ -117,12 +124,17 @@ class Event:
         return {HEADER_PREFIX + name: value for name, value in self.attributes().items()}, self.data_json
 
 
+def is_binary(headers: Mapping[str, Any] | None, content_type: str | None) -> bool:
+    """Whether the attributes are in the headers."""
+    if not headers or (content_type or "").startswith(STRUCTURED):
+        return False
+    return any(name.lower().startswith(HEADER_PREFIX) for name in headers)
+
+
 def parse(body: bytes, headers: Mapping[str, Any] | None = None, content_type: str | None = None) -> Event:
     """Read one event in either form. Raises: RejectedMessage naming the field at fault."""
-    binary = headers is not None and any(name.lower().startswith(HEADER_PREFIX) for name in headers)
-    if not binary or (content_type or "").startswith(STRUCTURED):
+    if headers is None or not is_binary(headers, content_type):
         return parse_structured(body)
-    assert headers is not None
     return parse_binary(headers, body)
 
 
@@ -133,9 +145,11 @@ def parse_structured(body: bytes) -> Event:
 
 def parse_batch(body: bytes) -> list[Any]:
     """Read a JSON array; its members are read one by one with `from_attributes`, each failing alone."""
-    members = _json(body)
+    members = _json(body, size_max=BATCH_BYTES_MAX)
     if not isinstance(members, list):
         raise RejectedMessage("a batch is a JSON array of events")
+    if len(members) > BATCH_LENGTH_MAX:
+        raise RejectedMessage(f"{len(members)} events; at most {BATCH_LENGTH_MAX} in a batch")
     return members
 
 
@@ -147,7 +161,7 @@ def parse_binary(headers: Mapping[str, Any], body: bytes) -> Event:
         if lower.startswith(HEADER_PREFIX):
             text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
             attributes[lower.removeprefix(HEADER_PREFIX)] = text
-    attributes["data"] = _json(body)
+    attributes["data"] = _json(body, "data")
     return from_attributes(attributes)
 
 
@@ -187,6 +201,22 @@ def from_attributes(attributes: Any) -> Event:
     )
 
 
+def check_not_ahead(event: Event, latest: datetime) -> None:
+    """Refuse what is dated after *latest*: later events of a source that numbers them would sort behind it.
+
+    For the edge alone, where there is a clock. Raises: RejectedMessage.
+    """
+    if event.time > latest:
+        raise RejectedMessage(
+            f"{_spelled(event.time)} is ahead of our clock; by now, up to {_spelled(latest)} is taken",
+            field="time",
+        )
+
+
+def _spelled(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
 def unknown_attributes(attributes: Iterable[str]) -> frozenset[str]:
     """Extension attributes that twinsync does not know, and so does not keep."""
     return frozenset(attributes) - _ATTRIBUTES
@@ -197,13 +227,28 @@ def batch(events: Sequence[Event]) -> bytes:
     return b"[" + b",".join(event.structured() for event in events) + b"]"
 
 
-def _json(body: bytes) -> Any:
-    if len(body) > BODY_BYTES_MAX:
-        raise RejectedMessage(f"{len(body)} bytes; at most {BODY_BYTES_MAX}", field="data")
+def _json(body: bytes, within: str = "", *, size_max: int = BODY_BYTES_MAX) -> Any:
+    """*within*: the field that the body is. Numbers keep all their digits; no name may come twice."""
+    if len(body) > size_max:
+        raise RejectedMessage(f"{len(body)} bytes; at most {size_max}", field="data")
     try:
-        return from_json(body, allow_inf_nan=False)
+        return jiter.from_json(
+            body, allow_inf_nan=False, catch_duplicate_keys=True, float_mode="decimal", cache_mode="keys"
+        )
     except ValueError as error:
-        raise RejectedMessage(f"not JSON: {error}") from None
+        steps = [step for step in (within, place(body, error)) if step]
+        raise RejectedMessage(f"not JSON: {_why_unreadable(str(error))}", field=".".join(steps)) from None
+
+
+def _why_unreadable(said: str) -> str:
+    """jiter's words, but where they are its own affair."""
+    if said.startswith("recursion limit"):
+        return "nested more than 200 deep"
+    if said.startswith(("Internal error", "number out of range")):
+        return "a number that is out of range"
+    if said.startswith("Detected duplicate key"):
+        return said.removeprefix("Detected ").replace("key", "name", 1)
+    return said
 
 
 def _text(attributes: Mapping[str, Any], name: str) -> str:
@@ -230,27 +275,35 @@ def _moment(attributes: Mapping[str, Any]) -> datetime:
     if moment.tzinfo is None:
         raise RejectedMessage(f"{text!r} has no offset from UTC", field="time")
     try:
-        return moment.astimezone(UTC)
+        moment = moment.astimezone(UTC)
     except OverflowError:
         raise RejectedMessage(f"{text!r} is out of range", field="time") from None
+    if moment < EARLIEST:
+        raise RejectedMessage(f"{text!r} is before {EARLIEST.year}", field="time")
+    return moment
 
 
 def _sequence(value: Any) -> int | None:
     if value is None:
         return None
-    try:
-        number = int(value)
-        if isinstance(value, float) and number != value:
-            raise ValueError
-    except (OverflowError, TypeError, ValueError):
-        raise RejectedMessage(f"expected a whole number, got {value!r}", field="sequence") from None
-    if not 0 <= number < 2**63:
+    if isinstance(value, str) and _WHOLE.fullmatch(value):
+        value = int(value)
+    if not isinstance(value, int | float | Decimal) or isinstance(value, bool):
+        raise RejectedMessage(f"expected a whole number, got {value!r}", field="sequence")
+    if not 0 <= value < 2**63:
         raise RejectedMessage("expected 0 to 2^63 - 1", field="sequence")
+    if value != (number := int(value)):
+        raise RejectedMessage(f"expected a whole number, got {value}", field="sequence")
     return number
+
+
+_WORDS = {"string_pattern_mismatch": "a control character, or a space at an end"}
+"""For what pydantic tells by a regular expression."""
 
 
 def _rejection(error: ValidationError) -> RejectedMessage:
     first = error.errors(include_url=False, include_input=False)[0]
     path = ".".join(str(step) for step in ("data", *first["loc"]))
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return RejectedMessage(first["msg"] + more, field=path)
+    reason = _WORDS.get(first["type"]) or first["msg"].removeprefix("Value error, ")
+    return RejectedMessage(reason + more, field=path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+REASON_LENGTH_MAX, FIELD_LENGTH_MAX = 1_000, 200
+
 
 class TwinsyncError(Exception):
     """Base of every failure that twinsync raises on purpose."""
@@ -15,12 +17,21 @@ class RejectedMessage(TwinsyncError):
     """
 
     def __init__(self, reason: str, *, field: str = "") -> None:
-        super().__init__(f"{field}: {reason}" if field else reason)
-        self.reason = reason
-        self.field = field
+        self.reason = readable(reason, REASON_LENGTH_MAX)
+        self.field = readable(field, FIELD_LENGTH_MAX)
+        super().__init__(f"{self.field}: {self.reason}" if field else self.reason)
 
     def __reduce__(self) -> tuple[object, ...]:
         return (_rejected, (self.reason, self.field))
+
+
+def readable(text: str, length_max: int) -> str:
+    """Text that any database stores and any terminal shows, however wild it came: a reason often quotes."""
+    if len(text) > length_max:
+        text = text[: length_max - 1] + "…"
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
 
 
 def _rejected(reason: str, field: str) -> RejectedMessage:

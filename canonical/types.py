@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated
 
-from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, StringConstraints
 
 from canonical import identity, money
 
@@ -17,6 +17,20 @@ def plain(number: Decimal) -> Decimal:
     """One spelling for each number: 1.50 and 1.5 are the same fact, and hash alike; so do 0 and -0."""
     whole = number.to_integral_value()
     return whole.quantize(Decimal(1)) + money.ZERO if whole == number else number.normalize()
+
+
+def _small(number: object) -> object:
+    """Python spells out every digit of 1e999999999 to make an integer of it: refuse such before it tries."""
+    if isinstance(number, Decimal | float) and not -(2**63) < number < 2**63:
+        raise ValueError("expected a whole number below 2^63")
+    return number
+
+
+def _dated(moment: object) -> object:
+    """A number, or text that is one, is no moment: nobody says whether it counts seconds, and since when."""
+    if isinstance(moment, datetime) or (isinstance(moment, str) and moment[4:5] == "-"):
+        return moment
+    raise ValueError("expected an RFC 3339 time, such as 2026-03-02T08:00:00Z")
 
 
 def _utc(moment: datetime) -> datetime:
@@ -32,8 +46,10 @@ Identifier = Annotated[
         min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f\s]([^\x00-\x1f\x7f]*[^\x00-\x1f\x7f\s])?$"
     ),
 ]
-Text = Annotated[str, StringConstraints(max_length=2_000)]
-Moment = Annotated[AwareDatetime, AfterValidator(_utc)]
+Text = Annotated[str, StringConstraints(max_length=2_000, pattern=r"^[^\x00]*$")]
+"""Of several lines if need be. PostgreSQL stores no NUL."""
+Whole = Annotated[int, Field(ge=-(2**63), lt=2**63), BeforeValidator(_small)]
+Moment = Annotated[AwareDatetime, AfterValidator(_utc), BeforeValidator(_dated)]
 Quantity = Annotated[
     Decimal,
     Field(ge=0, le=_QUANTITY_MAX, decimal_places=6, allow_inf_nan=False),

@@ -37,6 +37,10 @@ class Asking:
         """A plain JSON body."""
         return self._ask("POST", path, json={name: one for name, one in word.items() if one is not None})
 
+    def do(self, path: str, what: Mapping[str, Any]) -> Answer:
+        """Post what is asked for; members that are None are left out."""
+        return self._ask("POST", path, json={name: one for name, one in what.items() if one is not None})
+
     def _ask(self, method: str, path: str, **parts: Any) -> Answer:
         headers = {"Authorization": f"Bearer {self.key}", **parts.pop("headers", {})}
         try:
@@ -193,7 +197,9 @@ def gaps(answer: Answer) -> RenderableType:
     if not answer["gaps"]:
         return "No source has left out a number."
     table = Table(
-        "source", "first", "last", "missing", "since", "asked", "last asked", box=None, header_style="dim"
+        *("source", "first", "last", "missing", "since", "asked", "last asked", "dead letters"),
+        box=None,
+        header_style="dim",
     )
     for one in answer["gaps"]:
         asked = f"{one['times_asked']} times" if one["times_asked"] else "not yet"
@@ -205,6 +211,7 @@ def gaps(answer: Answer) -> RenderableType:
             one["since"],
             asked,
             one["asked_at"],
+            one["dead_letters"],
         )
         table.add_row(*(escape(_text(cell)) for cell in cells))
     return table

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from adapters.sql.engine import Tuning, sqlite_url
+from canonical.envelope import BATCH_BYTES_MAX
 from canonical.identity import Kind
 from twins.core.breaker import Breaker
 from twins.core.retries import Backoff, RetryBudget
@@ -135,6 +136,11 @@ class Settings(BaseSettings):
     require_master_data: bool = True
     dispatch_deadline_s: float = 86_400.0
     origin_deadline_s: float = 86_400.0
+
+    ahead_max_s: float = 86_400.0
+    """How far ahead of our clock an event may be dated; one that is dated later is refused."""
+
+    http_body_bytes_max: int = BATCH_BYTES_MAX
 
     http_host: str = "127.0.0.1"
     http_port: int = 8080

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from adapters.embedded.delivery import EmbeddedPublisher
 from adapters.http.backfill import HttpBackfill
 from adapters.simulated_erp.connector import SimulatedErpConnector
 from adapters.simulated_erp.reading import SimulatedErpBooks
+from adapters.sql.letters import LetterRows
 from adapters.sql.shadows import SqlShadow
 from adapters.sql.store import SqlStore
 from canonical.identity import TwinRef
@@ -50,6 +51,8 @@ from twins.runtime.reconcile.schedule import Schedule
 if TYPE_CHECKING:
     from adapters.amqp.link import Patience
 
+LETTERS_CACHE_KB = 2_048
+
 GC_THRESHOLD = 200_000
 """Allocations between collections of the youngest objects; Python's 700 suits short scripts."""
 
@@ -71,6 +74,10 @@ class Installation:
     @property
     def residency(self) -> Residency:
         return self.settings.residency
+
+    @property
+    def ahead_max(self) -> timedelta:
+        return timedelta(seconds=self.settings.ahead_max_s)
 
     @property
     def erps(self) -> tuple[str, ...]:
@@ -102,6 +109,10 @@ class Installation:
 
     def pace(self, erp: str) -> Pace:
         return self.settings.erp(erp).pace
+
+    def dead_letters(self) -> DeadLetters:
+        """For whoever only adds to them: what it has written it need not remember."""
+        return LetterRows(self.settings.store_url, replace(self.settings.tuning, cache_kb=LETTERS_CACHE_KB))
 
     def connector(self, erp: str) -> ErpConnector:
         """Raises: ValueError naming the setting that is missing."""
@@ -207,7 +218,7 @@ class Installation:
     def backfill_patience(self) -> timedelta:
         return timedelta(seconds=self.settings.backfill_patience_s)
 
-    def consumer(self, intake: Intake) -> Consumer | None:
+    def consumer(self, intake: Intake, dead_letters: DeadLetters) -> Consumer | None:
         settings = self.settings
         if settings.amqp_url is None:
             return None
@@ -216,6 +227,7 @@ class Installation:
         return AmqpConsumer(
             settings.amqp_url,
             intake,
+            dead_letters,
             prefix=settings.amqp_prefix,
             prefetch=settings.prefetch,
             batch_size_max=settings.batch_size_max,

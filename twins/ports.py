@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
+from enum import StrEnum
 from typing import Any, Literal, Protocol
 
 from canonical.envelope import Event
@@ -145,12 +146,20 @@ class Taken:
     arrival: Arrival
 
 
+class Fault(StrEnum):
+    """Whose a dead letter is."""
+
+    SENDER = "sender"
+    TWINSYNC = "twinsync"
+
+
 @dataclass(frozen=True, slots=True)
 class Rejected:
     """The message can never be taken; it belongs among the dead letters, with this reason."""
 
     reason: str
     field: str = ""
+    fault: Fault = Fault.SENDER
 
 
 Verdict = Taken | Rejected
@@ -164,9 +173,106 @@ class Intake(Protocol):
         ...
 
 
+class LetterState(StrEnum):
+    OPEN = "open"
+    REPLAYED = "replayed"
+    """Taken when it was sent again, as it was."""
+    REPLACED = "replaced"
+    """Somebody edited it: the edited letter stands for it."""
+    DISCARDED = "discarded"
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A refused message but for its body and headers; what it tells of itself, as far as it can be read."""
+
+    number: int
+    state: LetterState
+    fault: Fault
+    reason: str
+    field: str
+    source: str | None
+    type: str | None
+    subject: str | None
+    sequence: int | None
+    size_bytes: int
+    seen: int
+    """How often it was delivered; replays by hand are in the audit trail."""
+    first_seen: datetime
+    last_seen: datetime
+    closed_at: datetime | None
+    closed_by: str | None
+    why: str | None
+    """Why it was discarded."""
+    replaces: int | None
+    """Number of the letter that this one is an edit of."""
+    replaced_by: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class LetterFilter:
+    """Which dead letters; None: whichever."""
+
+    state: LetterState | None = LetterState.OPEN
+    reason: str | None = None
+    """Part of the reason."""
+    field: str | None = None
+    fault: Fault | None = None
+    source: str | None = None
+    type: str | None = None
+    since: datetime | None = None
+    """Seen at or after."""
+    before: int | None = None
+    """Only smaller numbers."""
+    numbered: bool = False
+    """Only those to which their sources gave a number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What somebody did with a letter, and what became of it."""
+
+    number: int
+    action: str
+    state: LetterState
+    refused: Rejected | None = None
+    """Its new reason, where it was refused again."""
+    why: str | None = None
+
+
 class DeadLetters(Protocol):
+    """Messages that were refused. One letter a body and headers, however often they come.
+
+    A letter that comes again is seen once more. One that was replayed is open again, since what was taken
+    once should have been taken again; one that was discarded or replaced stays closed, since somebody decided
+    about this very content. All raise TransientFailure.
+    """
+
     async def keep(self, letters: Sequence[tuple[Publication, Rejected]]) -> None:
-        """Store refused messages with their reasons, durably. Raises: TransientFailure."""
+        """Store refused messages with their reasons, durably."""
+        ...
+
+    async def letters(self, wanted: LetterFilter, limit: int) -> list[Letter]:
+        """The newest first."""
+        ...
+
+    async def letter(self, number: int) -> tuple[Letter, Publication] | None: ...
+
+    async def settle(self, by: str, settled: Sequence[Settled]) -> None:
+        """Write what was done, and the audit trail of it, in one transaction."""
+        ...
+
+    async def replace(
+        self, by: str, number: int, edited: Publication, refused: Rejected | None, diff: str
+    ) -> int:
+        """Close a letter as replaced by an edited one, which is open where it was *refused*, else replayed.
+
+        Answers the number of the edited letter.
+        """
+        ...
+
+    async def open_letters(self) -> tuple[int, datetime | None]:
+        """How many are open, and since when the oldest is."""
         ...
 
 

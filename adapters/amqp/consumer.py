@@ -8,22 +8,24 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TypeVar
 
-from aio_pika import DeliveryMode, Message
-from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange, AbstractIncomingMessage
+import structlog
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
 from aiormq.abc import AbstractChannel as UnderlayChannel
 
+from adapters.amqp.aside import why_aside
 from adapters.amqp.delivered import publication
-from adapters.amqp.lane import Lane
-from adapters.amqp.link import LOST, Link, Patience, connected, shut
+from adapters.amqp.lane import Lane, Take
+from adapters.amqp.link import LOST, Patience, connected, shut
 from adapters.amqp.topology import Names, declare
-from canonical.errors import Overloaded, TransientFailure
+from canonical.errors import InvariantViolated, Overloaded, TransientFailure
 from twins.outage import LONGEST_S, Outage, waits
-from twins.ports import Intake, Publication, Rejected, Verdict
+from twins.ports import DeadLetters, Intake, Publication, Rejected
 
+_log = structlog.get_logger()
 T = TypeVar("T")
 
-REASON, FIELD = "x-twinsync-reason", "x-twinsync-field"
-"""Headers of a dead letter."""
+DEAD_PREFETCH = 4
+"""Dead letters may be of any size that the broker takes."""
 
 
 @dataclass(slots=True)
@@ -38,14 +40,15 @@ class AmqpConsumer:
     """Feeds an intake from both ingest queues, each by a channel of its own, so that neither waits.
 
     What it has of the broker ends as one: when the connection or a channel is lost, or the broker cancels a
-    consumer, all is opened anew, topology first. Dead letters go by a connection of their own: one that
-    publishes is not read while the broker is out of memory, and could acknowledge nothing.
+    consumer, all is opened anew, topology first. What the intake refuses is kept among the dead letters; so
+    is what the broker itself has set aside.
     """
 
     def __init__(
         self,
         url: str,
         intake: Intake,
+        dead_letters: DeadLetters,
         *,
         prefix: str = "twinsync",
         prefetch: int = 2_000,
@@ -55,11 +58,11 @@ class AmqpConsumer:
         self.counts = ConsumerCounts()
         self._url = url
         self._intake = intake
+        self._dead_letters = dead_letters
         self._names = Names(prefix)
         self._prefetch = prefetch
         self._batch_size_max = batch_size_max
         self._patience = patience or Patience()
-        self._dead = Link(url, self._dead_letters, self._patience, returns_raise=True)
         self._outage = Outage("consumer")
         self._ended: asyncio.Future[str] | None = None
         """Why the connection that is open now came to its end."""
@@ -81,7 +84,6 @@ class AmqpConsumer:
             await asyncio.wait([self._keeping])
         await asyncio.gather(*(lane.stop() for lane in self._lanes))
         await self._close()
-        await self._dead.close()
 
     async def _keep(self) -> None:
         """Open anew whatever ends; not at once where it ends again and again."""
@@ -108,7 +110,10 @@ class AmqpConsumer:
                 self._connection = await connected(self._url, self._patience)
                 self._connection.close_callbacks.add(self._connection_closed)
                 await declare(await self._channel(), self._names)
-                self._lanes = [await self._lane(name) for name in (self._names.ingest, self._names.bulk)]
+                for name in (self._names.ingest, self._names.bulk):
+                    self._lanes.append(await self._lane(name, self._prefetch, self.take))
+                dead = await self._lane(self._names.dead, DEAD_PREFETCH, self.bury, turns_away=False)
+                self._lanes.append(dead)
         except LOST as error:
             await self._close()
             raise TransientFailure(f"broker: {error!r}") from error
@@ -120,10 +125,11 @@ class AmqpConsumer:
         if connection is not None:
             await shut(connection)
 
-    async def _lane(self, name: str) -> Lane:
+    async def _lane(self, name: str, prefetch: int, take: Take, *, turns_away: bool = True) -> Lane:
         channel = await self._channel()
-        await channel.set_qos(prefetch_count=self._prefetch)
-        lane = Lane(await channel.get_queue(name, ensure=False), self.take, self._batch_size_max)
+        await channel.set_qos(prefetch_count=prefetch)
+        queue = await channel.get_queue(name, ensure=False)
+        lane = Lane(queue, take, self._batch_size_max, turns_away=turns_away)
         await lane.start()
         return lane
 
@@ -149,32 +155,32 @@ class AmqpConsumer:
 
     async def take(self, messages: Sequence[AbstractIncomingMessage], outage: Outage) -> None:
         """Returns when every message is committed, or among the dead letters; then it may be acknowledged."""
-        publications = [publication(message) for message in messages]
-        verdicts = await _until_done(lambda: self._taken(publications), outage)
+        told = [publication(message) for message in messages]
+        verdicts = await _until_done(lambda: self._intake.take(told), outage)
         refused = [
             (message, verdict)
-            for message, verdict in zip(messages, verdicts, strict=True)
+            for message, verdict in zip(told, verdicts, strict=True)
             if isinstance(verdict, Rejected)
         ]
         if refused:
-            await _until_done(lambda: self._bury(refused), outage)
+            await self._letters(refused, outage)
         self.counts.batches += 1
         self.counts.consumed += len(messages)
         self.counts.rejected += len(refused)
         self.counts.redelivered += sum(bool(message.redelivered) for message in messages)
 
-    async def _taken(self, messages: list[Publication]) -> list[Verdict]:
-        return await self._intake.take(messages)
+    async def bury(self, messages: Sequence[AbstractIncomingMessage], outage: Outage) -> None:
+        """Returns when what the broker has set aside is among the dead letters."""
+        await self._letters([(publication(message), why_aside(message)) for message in messages], outage)
 
-    async def _bury(self, refused: Sequence[tuple[AbstractIncomingMessage, Rejected]]) -> None:
-        async with self._dead.opened() as dead:
-            await asyncio.gather(
-                *(dead.publish(_letter(one, why), one.routing_key or "") for one, why in refused)
-            )
-
-    async def _dead_letters(self, channel: AbstractChannel) -> AbstractExchange:
-        await declare(channel, self._names)
-        return await channel.get_exchange(self._names.dead, ensure=False)
+    async def _letters(self, letters: list[tuple[Publication, Rejected]], outage: Outage) -> None:
+        """A letter that the database will not have is kept without its headers: none may come for ever."""
+        try:
+            await _until_done(lambda: self._dead_letters.keep(letters), outage)
+        except InvariantViolated as error:
+            _log.error("letters_kept_without_headers", letters=len(letters), reason=str(error))
+            bare = [(Publication(message.body), why) for message, why in letters]
+            await _until_done(lambda: self._dead_letters.keep(bare), outage)
 
 
 async def _until_done(work: Callable[[], Awaitable[T]], outage: Outage) -> T:
@@ -189,13 +195,3 @@ async def _until_done(work: Callable[[], Awaitable[T]], outage: Outage) -> T:
             outage.ended()
             return done
         await asyncio.sleep(next(pauses))
-
-
-def _letter(message: AbstractIncomingMessage, verdict: Rejected) -> Message:
-    return Message(
-        message.body,
-        headers={**message.headers, REASON: verdict.reason, FIELD: verdict.field},
-        content_type=message.content_type,
-        message_id=message.message_id,
-        delivery_mode=DeliveryMode.PERSISTENT,
-    )

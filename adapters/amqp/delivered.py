@@ -13,8 +13,16 @@ BINDING_PREFIXES = ("cloudevents:", "cloudevents_")
 """How the CloudEvents AMQP binding (1.0.2, 3.1.3) spells what others call ``ce-``; any case."""
 
 
+_OF_THE_BROKER = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-twinsync-")
+
+
 def publication(message: AbstractIncomingMessage) -> Publication:
-    headers = {_name(name): _text(value) for name, value in message.headers.items()}
+    """The message as its sender sent it; header names in lower case."""
+    headers = {
+        _name(name.lower()): text(value)
+        for name, value in message.headers.items()
+        if not name.lower().startswith(_OF_THE_BROKER)
+    }
     return Publication(message.body, headers, message.content_type)
 
 
@@ -26,12 +34,12 @@ def deliveries(message: AbstractIncomingMessage) -> int:
 
 def _name(name: str) -> str:
     for prefix in BINDING_PREFIXES:
-        if name.lower().startswith(prefix):
-            return HEADER_PREFIX + name[len(prefix) :].lower()
+        if name.startswith(prefix):
+            return HEADER_PREFIX + name.removeprefix(prefix)
     return name
 
 
-def _text(value: object) -> str:
+def text(value: object) -> str:
     match value:
         case bytes() | bytearray():
             return value.decode("utf-8", "replace")

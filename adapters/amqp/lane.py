@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from random import randrange
 
@@ -12,10 +13,12 @@ from aio_pika.abc import AbstractIncomingMessage, AbstractQueue, ConsumerTag
 
 from adapters.amqp.delivered import deliveries
 from adapters.amqp.link import CLOSE_WITHIN_S, LOST
+from canonical.envelope import BODY_BYTES_MAX
 from twins.outage import FIRST_S, Outage
 
 _log = structlog.get_logger()
 
+BATCH_BYTES_MAX = 8 * BODY_BYTES_MAX
 SUSPECT_AFTER = 3
 """A message that was delivered so often without being taken may be what makes its consumers die."""
 FINISH_WITHIN_S = 30.0
@@ -32,11 +35,15 @@ class Lane:
     it has in hand then comes again by another.
     """
 
-    def __init__(self, queue: AbstractQueue, take: Take, batch_size_max: int) -> None:
+    def __init__(
+        self, queue: AbstractQueue, take: Take, batch_size_max: int, *, turns_away: bool = True
+    ) -> None:
+        """*turns_away*: what is too large to be an event is not even held here."""
         self._queue = queue
         self._take_all = take
         self._batch_size_max = batch_size_max
-        self._waiting: list[AbstractIncomingMessage] = []
+        self._turns_away = turns_away
+        self._waiting: deque[AbstractIncomingMessage] = deque()
         self._suspects: list[AbstractIncomingMessage] = []
         self._awake = asyncio.Event()
         self._outage = Outage("intake", queue=queue.name)
@@ -66,20 +73,34 @@ class Lane:
             await asyncio.wait([self._running])
 
     async def _received(self, message: AbstractIncomingMessage) -> None:
+        """Two thousand messages of ten megabytes would not fit into memory: the broker sets such aside."""
+        if self._turns_away and len(message.body) > BODY_BYTES_MAX:
+            with contextlib.suppress(*LOST):
+                await message.reject(requeue=False)
+            return
         (self._suspects if deliveries(message) >= SUSPECT_AFTER else self._waiting).append(message)
         self._awake.set()
 
     async def _run(self) -> None:
         while not self._stopping:
             if self._waiting:
-                size = self._batch_size_max
-                batch, self._waiting = self._waiting[:size], self._waiting[size:]
-                await self._take(batch)
+                await self._take(self._batch())
             if self._suspects and not self._stopping:
                 await self._take([self._suspects.pop(randrange(len(self._suspects)))])
             if not self._waiting and not self._suspects and not self._stopping:
                 self._awake.clear()
                 await self._awake.wait()
+
+    def _batch(self) -> list[AbstractIncomingMessage]:
+        """The messages that have waited longest, as many as are taken at once; at least one."""
+        batch = [self._waiting.popleft()]
+        size_bytes = len(batch[0].body)
+        while self._waiting and len(batch) < self._batch_size_max:
+            size_bytes += len(self._waiting[0].body)
+            if size_bytes > BATCH_BYTES_MAX:
+                break
+            batch.append(self._waiting.popleft())
+        return batch
 
     async def _take(self, batch: list[AbstractIncomingMessage]) -> None:
         try:

@@ -11,7 +11,7 @@ from aio_pika.abc import AbstractExchange
 
 from adapters.amqp.link import Link, Patience
 from adapters.amqp.topology import Names, declare
-from canonical.envelope import HEADER_PREFIX, STRUCTURED
+from canonical.envelope import HEADER_PREFIX, STRUCTURED, is_binary
 from canonical.errors import RejectedMessage
 from twins.ports import Publication
 
@@ -67,11 +67,11 @@ async def _publish(exchange: AbstractExchange, message: Publication) -> None:
 
 def _address(message: Publication) -> tuple[str, str]:
     """Type and id, from the headers in binary form, else from the body."""
-    event_type = message.headers.get(f"{HEADER_PREFIX}type")
-    if event_type is not None:
-        return event_type, message.headers.get(f"{HEADER_PREFIX}id", "")
+    if is_binary(message.headers, message.content_type):
+        headers = message.headers
+        return headers.get(f"{HEADER_PREFIX}type", ""), headers.get(f"{HEADER_PREFIX}id", "")
     try:
         address = _ADDRESS.decode(message.body)
-    except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise RejectedMessage(str(error), field="type") from None
     return address.type, address.id

@@ -7,16 +7,28 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Any, Protocol
+from urllib.parse import unquote
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request
 from fastapi.responses import Response
 from pydantic_core import to_json
 
-from adapters.http import audit, health, problems, reconciliations
+from adapters.http import audit, health, letters, problems, reconciliations
 from adapters.http.erps import ErpDesk, erp_routes
+from adapters.http.limits import Limits
 from adapters.http.problems import Problem
 from adapters.http.reconciliations import Reconciling
-from canonical.envelope import BATCH, Event, from_attributes, parse, parse_batch
+from canonical.envelope import (
+    BATCH,
+    BATCH_BYTES_MAX,
+    BODY_BYTES_MAX,
+    HEADER_PREFIX,
+    Event,
+    check_not_ahead,
+    from_attributes,
+    parse,
+    parse_batch,
+)
 from canonical.errors import RejectedMessage
 from canonical.identity import Kind, TwinRef, order, shipment, stock, twin_ref
 from canonical.translation import Connection, Inbound, Translate
@@ -24,8 +36,11 @@ from twins.core.gaps import Gap, Watch
 from twins.core.inquiry import Moment, Outcome
 from twins.ports import (
     Audit,
+    DeadLetters,
     GapStore,
     Intake,
+    Letter,
+    LetterFilter,
     Publication,
     Publisher,
     Rejected,
@@ -37,6 +52,8 @@ from twins.ports import (
 )
 
 PAGE_DEFAULT, PAGE_MAX = 50, 500
+NUMBERED_LETTERS_MAX = 1_000
+"""Dead letters that are looked through for the numbers that are missing."""
 EXAMPLE = "2026-03-02T18:00:00Z"
 JSON = "application/json"
 
@@ -81,11 +98,16 @@ class Service:
     connection: Callable[[str, str], Connection]
     audit: Audit
     reconciling: Reconciling
+    dead_letters: DeadLetters
+    letter_desk: letters.Desk
     api_keys: Mapping[str, str]
     """Key → the name of whoever holds it."""
     webhook_secrets: Mapping[str, str]
     metrics: Callable[[], Awaitable[tuple[bytes, str]]]
     erps: ErpDesk
+    latest: Callable[[], datetime]
+    """The latest moment that an event may be dated by now."""
+    body_bytes_max: int = BATCH_BYTES_MAX
     checks: Mapping[str, health.Check] = field(default_factory=dict)
     """What must answer before this process calls itself ready."""
 
@@ -100,6 +122,7 @@ def build_api(service: Service) -> FastAPI:
         openapi_url="/openapi.json",
     )
     problems.install(api)
+    api.add_middleware(Limits, body_bytes_max=service.body_bytes_max)
     api.include_router(health.routes(service.checks, service.metrics))
     api.include_router(_webhooks(service))
     for router in (
@@ -107,6 +130,7 @@ def build_api(service: Service) -> FastAPI:
         _lists(service),
         _events(service),
         audit.routes(service.audit),
+        letters.routes(service.dead_letters, service.letter_desk),
         reconciliations.routes(service.reconciling),
         erp_routes(service.erps),
     ):
@@ -156,7 +180,8 @@ def _twins(service: Service) -> APIRouter:
 
 
 def _ref(request: Request, ref_of: Callable[..., TwinRef]) -> TwinRef:
-    return ref_of(**request.path_params)
+    """Raises: RejectedMessage for what can be no twin's name."""
+    return twin_ref(str(ref_of(**request.path_params)))
 
 
 AsOf = Annotated[
@@ -285,15 +310,19 @@ def _exceptions(service: Service) -> Callable[..., Awaitable[Response]]:
 
 def _gaps(service: Service) -> Callable[..., Awaitable[Response]]:
     async def gaps() -> Response:
-        """Numbers that sources have left out, since when, and how often they were asked for them."""
+        """Numbers that sources have left out, since when, how often they were asked for them.
+
+        Those that were told and refused are named by their dead letters.
+        """
         watched = {watch.gap.place: watch for watch in await service.gaps.watches()}
+        refused = await service.dead_letters.letters(LetterFilter(numbered=True), NUMBERED_LETTERS_MAX)
         found = await service.gaps.find_gaps()
-        return _json({"gaps": [_gap(gap, watched.get(gap.place)) for gap in found]})
+        return _json({"gaps": [_gap(gap, watched.get(gap.place), refused) for gap in found]})
 
     return gaps
 
 
-def _gap(gap: Gap, watch: Watch | None) -> dict[str, Any]:
+def _gap(gap: Gap, watch: Watch | None, refused: Sequence[Letter]) -> dict[str, Any]:
     return {
         "source": gap.source,
         "first": gap.first,
@@ -302,6 +331,11 @@ def _gap(gap: Gap, watch: Watch | None) -> dict[str, Any]:
         "since": gap.since,
         "asked_at": watch.asked_at if watch is not None else None,
         "times_asked": watch.times if watch is not None else 0,
+        "dead_letters": [
+            letter.number
+            for letter in refused
+            if letter.source == gap.source and gap.first <= (letter.sequence or 0) <= gap.last
+        ],
     }
 
 
@@ -327,8 +361,7 @@ def _events(service: Service) -> APIRouter:
     @router.post("/v1/events")
     async def post_events(request: Request) -> Response:
         """One CloudEvent (structured or binary) or a batch. Nothing is stored unless all of it is right."""
-        events = await _events_in(request)
-        return await _publish(service, [Publication(event.structured()) for event in events])
+        return await _publish(service, await _events_in(request))
 
     @router.post("/v1/twins:simulate")
     async def simulate(request: Request) -> Response:
@@ -343,7 +376,22 @@ async def _events_in(request: Request) -> list[Event]:
     body, content_type = await request.body(), request.headers.get("content-type", "")
     if content_type.startswith(BATCH):
         return [_member(index, one) for index, one in enumerate(parse_batch(body))]
-    return [parse(body, dict(request.headers), content_type)]
+    return [parse(body, _attributes(request), content_type)]
+
+
+def _attributes(request: Request) -> dict[str, str]:
+    """Headers; those of CloudEvents are percent-encoded (HTTP binding 1.0.2, 3.1.3.2)."""
+    return {
+        name: _plain(name, value) if name.startswith(HEADER_PREFIX) else value
+        for name, value in request.headers.items()
+    }
+
+
+def _plain(name: str, value: str) -> str:
+    try:
+        return unquote(value, errors="strict")
+    except UnicodeDecodeError:
+        raise RejectedMessage("not UTF-8", field=name.removeprefix(HEADER_PREFIX)) from None
 
 
 def _outcome(one: Outcome) -> dict[str, Any]:
@@ -366,16 +414,23 @@ def _outcome(one: Outcome) -> dict[str, Any]:
 
 def _member(index: int, attributes: Any) -> Any:
     try:
-        return from_attributes(attributes)
+        event = from_attributes(attributes)
+        if len(event.data_json) > BODY_BYTES_MAX:
+            raise RejectedMessage(f"{len(event.data_json)} bytes; at most {BODY_BYTES_MAX}", field="data")
+        return event
     except RejectedMessage as rejected:
         field = f"{index}.{rejected.field}" if rejected.field else str(index)
         raise RejectedMessage(rejected.reason, field=field) from None
 
 
 async def _publish(
-    service: Service, messages: list[Publication], replies: Mapping[str, Any] | None = None
+    service: Service, events: Sequence[Event], replies: Mapping[str, Any] | None = None
 ) -> Response:
     """*replies* go into the answer."""
+    latest = service.latest()
+    for event in events:
+        check_not_ahead(event, latest)
+    messages = [Publication(event.structured()) for event in events]
     told = {"accepted": len(messages), **(replies or {})}
     if not messages:
         return _json(told)
@@ -415,8 +470,7 @@ def _webhooks(service: Service) -> APIRouter:
         except RejectedMessage as rejected:
             raise _refusal(service, adapter, inbound, party, rejected) from None
         replies = {"acknowledgements": [_text(one) for one in translation.acknowledgements]}
-        messages = [Publication(event.structured()) for event in translation.events]
-        return await _publish(service, messages, replies if translation.acknowledgements else {})
+        return await _publish(service, translation.events, replies if translation.acknowledgements else {})
 
     return router
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
-from canonical.errors import Overloaded, RejectedMessage, TransientFailure
+from canonical.errors import InvariantViolated, Overloaded, RejectedMessage, TransientFailure
 
+_log = structlog.get_logger()
 PROBLEM = "application/problem+json"
 RETRY_AFTER_S = 2
 """About as long as a database or broker takes that restarts; whoever comes too early comes again."""
@@ -53,6 +55,11 @@ def install(api: FastAPI) -> None:
     @api.exception_handler(TransientFailure)
     async def away(request: Request, error: TransientFailure) -> Response:
         return problem(503, "Try again", str(error))
+
+    @api.exception_handler(InvariantViolated)
+    async def broken(request: Request, error: InvariantViolated) -> Response:
+        _log.error("request_broke", path=request.url.path, reason=str(error))
+        return problem(500, "A fault of twinsync", "it is logged; what was asked for is not at fault")
 
     @api.exception_handler(Overloaded)
     async def overloaded(request: Request, error: Overloaded) -> Response:

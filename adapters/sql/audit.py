@@ -10,23 +10,27 @@ from pydantic_core import from_json, to_json
 from sqlalchemy import select
 
 from adapters.sql.database import Database, now_text, translated
+from adapters.sql.rows import Row
 from adapters.sql.tables import audit
 from twins.ports import Audited
+
+
+def audit_row(by: str, action: str, subject: str, detail: Mapping[str, Any]) -> Row:
+    return {
+        "at": now_text(),
+        "by": by,
+        "action": action,
+        "subject": subject,
+        "detail": to_json(detail).decode(),
+    }
 
 
 class AuditRows(Database):
     """Implements twins.ports.Audit."""
 
     async def note(self, by: str, action: str, subject: str, detail: Mapping[str, Any]) -> None:
-        row = {
-            "at": now_text(),
-            "by": by,
-            "action": action,
-            "subject": subject,
-            "detail": to_json(detail).decode(),
-        }
         async with translated(), self._writer.begin() as connection:
-            await connection.execute(audit.insert(), row)
+            await connection.execute(audit.insert(), audit_row(by, action, subject, detail))
 
     async def audited(
         self, limit: int, *, subject: str | None = None, before: int | None = None

@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, Table, select
+from sqlalchemy.dialects import postgresql, sqlite
 
 from adapters.sql.engine import Tuning, engines
 from adapters.sql.failures import blamed
@@ -33,9 +34,14 @@ class Database:
         await self._writer.dispose()
         await self._reader.dispose()
 
-    async def _rows(self, statement: Select[Any]) -> list[Any]:
+    async def _rows(self, statement: Select[*tuple[Any, ...]]) -> list[Any]:
         async with translated(), self._reader.connect() as connection:
             return list((await connection.execute(statement)).mappings())
+
+    def _insert(self, table: Table) -> Any:
+        """An insert that can say what to do on a conflict."""
+        dialect = sqlite if self._writer.dialect.name == "sqlite" else postgresql
+        return dialect.insert(table)
 
 
 @asynccontextmanager

@@ -35,6 +35,8 @@ class Tuning:
     """For a lock that another transaction holds; on SQLite, for another process's transaction."""
     idle_in_transaction_s: float = 10.0
     """How long a client that says nothing keeps its locks: a frozen host must not keep its successor out."""
+    cache_kb: int = 65_536
+    """Pages that a SQLite connection keeps in memory at most."""
 
 
 def sqlite_url(directory: Path) -> str:
@@ -117,7 +119,7 @@ def _sqlite(url: str, tuning: Tuning, begin: str, *, size: int, overflow: int) -
             f"busy_timeout={_ms(tuning.lock_s)}",
             "journal_mode=WAL",
             "synchronous=FULL",
-            "cache_size=-65536",
+            f"cache_size=-{tuning.cache_kb}",
             "temp_store=MEMORY",
         ):
             cursor.execute(f"PRAGMA {pragma}")

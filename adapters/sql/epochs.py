@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
-from sqlalchemy import Table, select, update
+from sqlalchemy import select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -33,9 +33,6 @@ class EpochRows(Database):
         """Raises: Fenced where the epoch has passed."""
         if not await self._rows(select(hosts.c.host).where(hosts.c.host == host, hosts.c.epoch == epoch)):
             raise fenced(host, epoch)
-
-    def _insert(self, table: Table) -> Any:
-        return dialect(self._writer.dialect.name).insert(table)
 
 
 def dialect(name: str) -> Any:

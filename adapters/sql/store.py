@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from operator import itemgetter
 from typing import Any, TypeVar
 
-from pydantic_core import to_json
 from sqlalchemy import Dialect, Table, delete, exists, func, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sql import archive, numbers, rows
-from adapters.sql.audit import AuditRows
 from adapters.sql.checkpoints import code, loaded
 from adapters.sql.commands import CommandRows
 from adapters.sql.cutover import CutoverRows
@@ -21,6 +18,7 @@ from adapters.sql.database import now_text, translated
 from adapters.sql.engine import Tuning
 from adapters.sql.epochs import assert_epoch, chunks
 from adapters.sql.erp_control import ErpControlRows
+from adapters.sql.letters import LetterRows
 from adapters.sql.reconciliations import ReconciliationRows
 from adapters.sql.routes import address
 from adapters.sql.tables import archive as archive_table
@@ -28,7 +26,6 @@ from adapters.sql.tables import (
     archived_numbers,
     checkpoints,
     commands,
-    dead_letters,
     events,
     gaps,
     mail,
@@ -46,7 +43,7 @@ from twins.core.gaps import Gap, Watch
 from twins.core.history import Checkpoint
 from twins.core.ledger import Record, Status
 from twins.core.twin import REPLIES, Stored
-from twins.ports import Archived, Closed, Publication, Rejected, Told, TwinFilter, TwinRow
+from twins.ports import Archived, Closed, Told, TwinFilter, TwinRow
 
 T = TypeVar("T")
 
@@ -55,9 +52,9 @@ def _one_erp(company: str) -> str:
     return "main"
 
 
-class SqlStore(AuditRows, ErpControlRows, CutoverRows, CommandRows, ReconciliationRows):
-    """Implements TwinStore, GapStore, InquiryStore and DeadLetters; by its bases CommandQueue, ErpControl,
-    Cutovers, Audit, Ledgers and Reports.
+class SqlStore(LetterRows, ErpControlRows, CutoverRows, CommandRows, ReconciliationRows):
+    """Implements TwinStore, GapStore and InquiryStore; by its bases CommandQueue, ErpControl, Cutovers,
+    DeadLetters, Audit, Ledgers and Reports.
     """
 
     def __init__(
@@ -312,27 +309,6 @@ class SqlStore(AuditRows, ErpControlRows, CutoverRows, CommandRows, Reconciliati
                 place = tuple_(gaps.c.source, gaps.c.first, gaps.c.last)
                 await connection.execute(delete(gaps).where(place == watch.gap.place))
 
-    # --- dead letters
-
-    async def keep(self, letters: Sequence[tuple[Publication, Rejected]]) -> None:
-        now = now_text()
-        statement = self._insert(dead_letters)
-        statement = statement.on_conflict_do_update(
-            index_elements=["digest"],
-            set_={
-                "seen": dead_letters.c.seen + 1,
-                "last_seen": statement.excluded.last_seen,
-                "reason": statement.excluded.reason,
-                "field": statement.excluded.field,
-            },
-        )
-        async with translated(), self._writer.begin() as connection:
-            await connection.execute(statement, [_letter(message, why, now) for message, why in letters])
-
-    async def letters(self, limit: int) -> list[dict[str, Any]]:
-        """Refused messages, newest last."""
-        return [dict(row) for row in await self._rows(select(dead_letters).limit(limit))]
-
     # --- statements
 
     def _many(self, table: Table, *key: str) -> ManyRows:
@@ -441,17 +417,3 @@ def _taken(contribution: Contribution) -> Any:
 def _latest(changed: Iterable[tuple[TwinRef, Record]]) -> list[tuple[TwinRef, Record]]:
     """The last word on each version of each key."""
     return list({(record.key, record.version): (owner, record) for owner, record in changed}.values())
-
-
-def _letter(message: Publication, why: Rejected, now: str) -> rows.Row:
-    return {
-        "digest": hashlib.sha256(message.body + to_json(dict(message.headers))).digest(),
-        "body": message.body,
-        "headers": to_json(dict(message.headers)).decode(),
-        "content_type": message.content_type,
-        "reason": why.reason,
-        "field": why.field,
-        "seen": 1,
-        "first_seen": now,
-        "last_seen": now,
-    }

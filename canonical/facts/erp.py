@@ -9,7 +9,7 @@ from pydantic import Field
 
 from canonical.facts.base import Fact, Rank
 from canonical.identity import Kind
-from canonical.types import Identifier, Text
+from canonical.types import Identifier, Text, Whole
 
 _OWNERS = frozenset({Kind.ORDER, Kind.SHIPMENT, Kind.STOCK})
 
@@ -22,7 +22,7 @@ class PostingConfirmed(Fact):
     RANK = Rank.REPLY
 
     posting_key: Text
-    version: int
+    version: Whole
     action: Literal["post", "reverse"]
     document: Text
     """The ERP's document number."""
@@ -34,7 +34,7 @@ class PostingRejected(Fact):
     RANK = Rank.REPLY
 
     posting_key: Text
-    version: int
+    version: Whole
     action: Literal["post", "reverse"]
     reason: Text
     again: Annotated[int, Field(ge=0)] = 0
@@ -49,7 +49,7 @@ class PostingAnnulled(Fact):
     RANK = Rank.REPLY
 
     posting_key: Text
-    version: int
+    version: Whole
 
 
 class PostingLost(Fact):

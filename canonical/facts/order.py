@@ -10,7 +10,7 @@ from pydantic import model_validator
 from canonical.facts.base import Fact, Part, Rank
 from canonical.identity import Kind
 from canonical.money import ZERO
-from canonical.types import Amount, Currency, Identifier, Moment, Quantity, Text
+from canonical.types import Amount, Currency, Identifier, Moment, Quantity, Text, Whole
 
 _ORDER = frozenset({Kind.ORDER})
 _ORDER_OR_RETURN = frozenset({Kind.ORDER, Kind.RETURN})
@@ -70,7 +70,7 @@ class OrderAmended(Fact):
     KINDS = _ORDER
     RANK = Rank.AMENDMENT
 
-    revision: int
+    revision: Whole
     lines: tuple[OrderLine, ...]
     freight: Amount | None = None
     freight_tax: Amount | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from canonical.facts.base import Fact, Rank
 from canonical.identity import Kind
-from canonical.types import Amount, Currency, GtinText, Identifier, Quantity, Text
+from canonical.types import Amount, Currency, GtinText, Identifier, Quantity, Text, Whole
 
 _CUSTOMER = frozenset({Kind.CUSTOMER})
 _ITEM = frozenset({Kind.ITEM})
@@ -15,7 +15,7 @@ class CustomerUpserted(Fact):
     KINDS = _CUSTOMER
     RANK = Rank.MASTER
 
-    revision: int
+    revision: Whole
     name: Text
     country: Identifier | None = None
     """ISO 3166-1 alpha-2."""
@@ -28,7 +28,7 @@ class CustomerDeactivated(Fact):
     KINDS = _CUSTOMER
     RANK = Rank.MASTER
 
-    revision: int
+    revision: Whole
 
 
 class ItemUpserted(Fact):
@@ -38,7 +38,7 @@ class ItemUpserted(Fact):
     KINDS = _ITEM
     RANK = Rank.MASTER
 
-    revision: int
+    revision: Whole
     title: Text
     unit: Identifier = "EA"
     gtin: GtinText | None = None
@@ -56,4 +56,4 @@ class ItemDeactivated(Fact):
     KINDS = _ITEM
     RANK = Rank.MASTER
 
-    revision: int
+    revision: Whole

@@ -34,20 +34,25 @@ def answer(
     asked: Callable[[Asking], dict[str, Any]],
 ) -> dict[str, Any]:
     """Print what a running twinsync answers, and answer it. Raises: typer.Exit where it does not."""
-    from ops.asking import Asking
-
-    try:
-        told = asked(Asking(url.rstrip("/"), key))
-    except TransientFailure as failure:
-        err.print(f"no answer: {failure}; is twinsync up there? See --url", style="red", highlight=False)
-        raise typer.Exit(1) from None
-    except RejectedMessage as rejected:
-        raise refused("twinsync", rejected) from None
+    told = ask(url, key, asked)
     if as_json:
         print_json(told)
     else:
         out.print(shown(told), highlight=False)
     return told
+
+
+def ask(url: str, key: str, asked: Callable[[Asking], dict[str, Any]]) -> dict[str, Any]:
+    """What a running twinsync answers. Raises: typer.Exit where it does not."""
+    from ops.asking import Asking
+
+    try:
+        return asked(Asking(url.rstrip("/"), key))
+    except TransientFailure as failure:
+        err.print(f"no answer: {failure}; is twinsync up there? See --url", style="red", highlight=False)
+        raise typer.Exit(1) from None
+    except RejectedMessage as rejected:
+        raise refused("twinsync", rejected) from None
 
 
 def refused(what: str, rejected: RejectedMessage) -> typer.Exit:

@@ -48,6 +48,8 @@ from ops.demo.carrier import Scan
 from ops.demo.goods import CURRENCY, Parcel, Pick, SoldLine, SoldOrder
 from ops.demo.warehouse import line_pick
 
+ANY_CLOCK_S = 20 * 366 * 86_400.0
+"""How far ahead events may be dated where a day has a date of its own, whatever this machine's clock says."""
 MIDNIGHT = datetime(2026, 3, 2, tzinfo=UTC)
 DALLAS, RENO, STORE = LOCATIONS = ("DC-DALLAS", "DC-RENO", "STORE-AUSTIN")
 """Dallas sends 945s; Reno 945s and, of the same goods, 856s; the store fulfils in Shopify."""

@@ -21,7 +21,7 @@ from rich.table import Table
 from adapters.simulated_erp.process import start as start_erp
 from canonical.identity import TwinRef, twin_ref
 from ops.asking import explanation
-from ops.demo.day import Day, Message, in_order, make_day
+from ops.demo.day import ANY_CLOCK_S, Day, Message, in_order, make_day
 from ops.demo.disorder import disorder
 from ops.demo.outcome import Outcome, differences, outcome_of
 from ops.demo.telling import told
@@ -112,6 +112,7 @@ def _installation(folder: Path, erp: str, broker: str | None, key: str, port: in
             erp_url=erp,
             api_keys=(SecretStr(key),),
             http_port=port,
+            ahead_max_s=ANY_CLOCK_S,
         )
     )
 

@@ -24,7 +24,7 @@ from rich.table import Table
 
 from adapters.amqp.publisher import AmqpPublisher
 from adapters.amqp.topology import Names, clear_away
-from ops.demo.day import in_order, make_day
+from ops.demo.day import ANY_CLOCK_S, in_order, make_day
 from ops.demo.telling import told_once
 from ops.local import local_ray, ray_home, start_twins, stop_twins, total
 from ops.settings import Settings
@@ -104,7 +104,9 @@ async def take_with_twins(installation: Installation, many: int) -> tuple[float,
 def run_round(url: str, folder: Path, messages: Sequence[Publication]) -> dict[str, float]:
     prefix, many = f"bench-{secrets.token_hex(4)}", len(messages)
     installation = Installation(
-        Settings(data_dir=folder, database_url=None, amqp_url=url, amqp_prefix=prefix)
+        Settings(
+            data_dir=folder, database_url=None, amqp_url=url, amqp_prefix=prefix, ahead_max_s=ANY_CLOCK_S
+        )
     )
     try:
         published_s = asyncio.run(fill(url, prefix, messages))

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pika
 import pytest
-from aio_pika import connect
-from aio_pika.abc import AbstractChannel
+from aio_pika import DeliveryMode, Message, connect_robust
 
-from adapters.amqp.consumer import FIELD, REASON, AmqpConsumer
+from adapters.amqp.aside import FIELD, REASON
+from adapters.amqp.consumer import AmqpConsumer
 from adapters.amqp.publisher import AmqpPublisher
 from adapters.amqp.topology import Names, remove
 from adapters.embedded.delivery import EmbeddedPublisher
-from canonical.envelope import STRUCTURED, parse
-from canonical.errors import TransientFailure
+from canonical.envelope import BODY_BYTES_MAX, STRUCTURED, parse
+from canonical.errors import InvariantViolated, TransientFailure
 from canonical.facts.tracking import Milestone, TrackingScanned
 from tests.services import AMQP
 from tests.stories import golden, placed
@@ -35,11 +36,14 @@ class Intake:
     batches: list[int] = field(default_factory=list)
     failures: int = 0
     refuse: Callable[[Publication], bool] = lambda message: False
+    break_down: bool = False
     gate: asyncio.Event | None = None
     entered: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def take(self, messages: Sequence[Publication]) -> list[Verdict]:
         self.entered.set()
+        if self.break_down:
+            raise ValueError("a fault of ours")
         if self.gate is not None:
             await self.gate.wait()
         if self.failures:
@@ -62,9 +66,19 @@ class Intake:
 @dataclass
 class Letters:
     kept: list[tuple[Publication, Rejected]] = field(default_factory=list)
+    failures: int = 0
+    dislikes_headers: bool = False
 
     async def keep(self, letters: Sequence[tuple[Publication, Rejected]]) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise TransientFailure("the database is away")
+        if self.dislikes_headers and any(message.headers for message, _ in letters):
+            raise InvariantViolated("the database will not have it")
         self.kept += letters
+
+    def told(self) -> list[tuple[bytes, str, str, str]]:
+        return [(message.body, why.reason, why.field, why.fault.value) for message, why in self.kept]
 
 
 @dataclass
@@ -73,8 +87,9 @@ class Way:
 
     publisher: Publisher
     intake: Intake
-    dead: Callable[[], Awaitable[list[tuple[bytes, str, str]]]]
-    """Body, reason and field of each dead letter."""
+    letters: Letters
+    url: str = ""
+    names: Names = field(default_factory=Names)
 
     async def until(self, what: Callable[[], bool]) -> None:
         async with asyncio.timeout(30):
@@ -89,11 +104,7 @@ async def way(request: pytest.FixtureRequest) -> AsyncIterator[Way]:
             yield made
         return
     intake, letters = Intake(), Letters()
-
-    async def dead() -> list[tuple[bytes, str, str]]:
-        return [(message.body, why.reason, why.field) for message, why in letters.kept]
-
-    yield Way(EmbeddedPublisher(intake, letters), intake, dead)
+    yield Way(EmbeddedPublisher(intake, letters), intake, letters)  # type: ignore[arg-type]
 
 
 def broker_url() -> str:
@@ -104,33 +115,22 @@ def broker_url() -> str:
 
 
 async def _rabbitmq_way() -> AsyncIterator[Way]:
-    url, prefix, intake = broker_url(), f"test-{os.urandom(4).hex()}", Intake()
-    publisher, consumer = AmqpPublisher(url, prefix=prefix), AmqpConsumer(url, intake, prefix=prefix)
+    async with consuming() as way:
+        yield way
+
+
+@asynccontextmanager
+async def consuming() -> AsyncIterator[Way]:
+    """RabbitMQ with names of its own, a publisher and a consumer."""
+    url, prefix, intake, letters = broker_url(), f"test-{os.urandom(4).hex()}", Intake(), Letters()
+    publisher = AmqpPublisher(url, prefix=prefix)
+    consumer = AmqpConsumer(url, intake, letters, prefix=prefix)  # type: ignore[arg-type]
     await consumer.start()
-    async with await connect(url) as admin:
-        channel = await admin.channel()
-
-        async def dead() -> list[tuple[bytes, str, str]]:
-            return await _dead_letters(channel, Names(prefix))
-
-        yield Way(publisher, intake, dead)
-        await publisher.close()
-        await consumer.stop()
-        await remove(channel, Names(prefix))
-
-
-async def _dead_letters(channel: AbstractChannel, names: Names) -> list[tuple[bytes, str, str]]:
-    queue = await channel.get_queue(names.dead)
-    found: list[tuple[bytes, str, str]] = []
-    for _ in range(100):
-        message = await queue.get(fail=False)
-        if message is not None:
-            await message.ack()
-            found.append((message.body, str(message.headers.get(REASON)), str(message.headers.get(FIELD))))
-        elif found:
-            break
-        await asyncio.sleep(0.02)
-    return found
+    yield Way(publisher, intake, letters, url, Names(prefix))
+    await publisher.close()
+    await consumer.stop()
+    async with await connect_robust(url) as admin:
+        await remove(await admin.channel(), Names(prefix))
 
 
 def structured(*events: object) -> list[Publication]:
@@ -165,7 +165,8 @@ async def test_a_refused_message_is_a_dead_letter_with_its_reason(way: Way) -> N
     way.intake.refuse = lambda message: b"SO-BAD" in message.body
     await way.publisher.publish(structured(*golden()[:3], bad, *golden()[3:]))
     await way.until(lambda: len(way.intake.taken) >= len(golden()))
-    assert await way.dead() == [(bad.structured(), "not today", "data.day")]
+    await way.until(lambda: bool(way.letters.kept))
+    assert way.letters.told() == [(bad.structured(), "not today", "data.day", "sender")]
 
 
 async def test_messages_that_came_while_a_batch_was_taken_are_few_batches(way: Way) -> None:
@@ -173,7 +174,7 @@ async def test_messages_that_came_while_a_batch_was_taken_are_few_batches(way: W
     many = structured(*(placed(order=f"SO-{number}") for number in range(500)))
     publishing = asyncio.create_task(way.publisher.publish(many))
     await asyncio.wait_for(way.intake.entered.wait(), 10)
-    await asyncio.wait([publishing], timeout=3)  # embedded, it returns after the commit
+    await asyncio.wait([publishing], timeout=30 if way.url else 1)  # embedded, it returns after the commit
     way.intake.gate.set()
     await publishing
     await way.until(lambda: len(way.intake.taken) >= 500)
@@ -183,6 +184,9 @@ async def test_messages_that_came_while_a_batch_was_taken_are_few_batches(way: W
 async def test_repetition_is_delivered_and_harmless(way: Way) -> None:
     await way.publisher.publish(structured(placed(), placed()))
     await way.until(lambda: len(way.intake.taken) >= 2)
+
+
+# --- RabbitMQ alone --------------------------------------------------------------------------------------
 
 
 async def crash(consumer: AmqpConsumer) -> None:
@@ -199,20 +203,20 @@ async def test_nothing_is_acknowledged_before_it_is_taken() -> None:
     """The consumer dies in the middle of a take: the next one gets everything again."""
     url, prefix = broker_url(), f"test-{os.urandom(4).hex()}"
     first = Intake(gate=asyncio.Event())
-    doomed = AmqpConsumer(url, first, prefix=prefix)
+    doomed = AmqpConsumer(url, first, Letters(), prefix=prefix)  # type: ignore[arg-type]
     await doomed.start()
     publisher = AmqpPublisher(url, prefix=prefix)
     await publisher.publish(structured(*golden()))
     await asyncio.wait_for(first.entered.wait(), 10)
     await crash(doomed)
     second = Intake()
-    heir = AmqpConsumer(url, second, prefix=prefix)
+    heir = AmqpConsumer(url, second, Letters(), prefix=prefix)  # type: ignore[arg-type]
     await heir.start()
     async with asyncio.timeout(20):
         while len(second.taken) < len(golden()):
             await asyncio.sleep(0.02)
     await heir.stop()
-    async with await connect(url) as admin:
+    async with await connect_robust(url) as admin:
         channel = await admin.channel()
         left = await channel.declare_queue(Names(prefix).ingest, passive=True)
         assert left.declaration_result.message_count == 0
@@ -226,7 +230,7 @@ async def test_scans_wait_in_a_queue_of_their_own() -> None:
     scan = tell("tracking/ups:1Z9", TrackingScanned(milestone=Milestone.DELIVERED))
     await publisher.publish(structured(scan, scan, placed()))
     await publisher.close()
-    async with await connect(url) as admin:
+    async with await connect_robust(url) as admin:
         channel = await admin.channel()
         depth = {
             name: (await channel.declare_queue(name, passive=True)).declaration_result.message_count
@@ -236,17 +240,81 @@ async def test_scans_wait_in_a_queue_of_their_own() -> None:
         await remove(channel, Names(prefix))
 
 
-async def test_an_event_of_an_unknown_type_is_a_dead_letter_at_once() -> None:
-    url, prefix = broker_url(), f"test-{os.urandom(4).hex()}"
-    publisher = AmqpPublisher(url, prefix=prefix)
-    unknown = placed().structured().replace(b"order.placed.v1", b"order.sung.v1")
-    await publisher.publish([Publication(unknown)])
-    await publisher.close()
-    async with await connect(url) as admin:
-        channel = await admin.channel()
-        ((body, _, _),) = await _dead_letters(channel, Names(prefix))
-        assert body == unknown
-        await remove(channel, Names(prefix))
+# --- RabbitMQ alone: what is set aside ------------------------------------------------------------------
+
+
+async def sent(way: Way, exchange: str, body: bytes, routing_key: str, **properties: Any) -> None:
+    async with await connect_robust(way.url) as connection:
+        channel = await connection.channel(publisher_confirms=True)
+        message = Message(body, delivery_mode=DeliveryMode.PERSISTENT, **properties)
+        await (await channel.get_exchange(exchange)).publish(message, routing_key)
+
+
+async def test_an_event_of_an_unknown_version_is_a_dead_letter_that_says_which_are_known() -> None:
+    async with consuming() as way:
+        unknown = placed().structured().replace(b"order.placed.v1", b"order.placed.v7")
+        await way.publisher.publish([Publication(unknown)])
+        await way.until(lambda: bool(way.letters.kept))
+        ((body, reason, at, fault),) = way.letters.told()
+        assert (body, at, fault) == (unknown, "type", "sender")
+        assert "known: io.twinsync.order.placed.v1" in reason
+
+
+async def test_an_event_with_a_wrong_routing_key_is_a_dead_letter_that_names_both() -> None:
+    async with consuming() as way:
+        await sent(way, way.names.events, placed().structured(), "orders")
+        await way.until(lambda: bool(way.letters.kept))
+        ((_, reason, at, _),) = way.letters.told()
+        assert at == "type"
+        assert "'orders'" in reason
+        assert placed().type in reason
+
+
+async def test_what_the_broker_gave_up_is_a_dead_letter_of_our_own_fault() -> None:
+    async with consuming() as way:
+        way.intake.break_down = True
+        await way.publisher.publish(structured(placed()))
+        await way.until(lambda: bool(way.letters.kept))
+        ((body, reason, _, fault),) = way.letters.told()
+        assert (body, fault) == (placed().structured(), "twinsync")
+        assert "given up after 20 deliveries" in reason
+        assert not any(name.startswith("x-") for name in way.letters.kept[0][0].headers)
+
+
+async def test_what_is_too_large_never_reaches_the_intake() -> None:
+    async with consuming() as way:
+        huge = b" " * (BODY_BYTES_MAX + 1)
+        await sent(way, way.names.events, huge, placed().type)
+        await way.publisher.publish(structured(placed()))
+        await way.until(lambda: bool(way.letters.kept) and bool(way.intake.taken))
+        assert way.letters.told() == [(huge, "1048577 bytes; at most 1048576", "data", "sender")]
+        assert way.intake.ids() == [placed().event_id]
+
+
+async def test_dead_letters_of_an_older_consumer_keep_their_reasons() -> None:
+    async with consuming() as way:
+        headers = {REASON: "not today", FIELD: "data.day", "ce-id": "7"}
+        await sent(way, way.names.dead, b"{}", "", headers=headers)
+        await way.until(lambda: bool(way.letters.kept))
+        assert way.letters.told() == [(b"{}", "not today", "data.day", "sender")]
+        assert way.letters.kept[0][0].headers == {"ce-id": "7"}
+
+
+async def test_a_dead_letter_waits_for_a_database_that_is_away_and_is_kept_once() -> None:
+    async with consuming() as way:
+        way.letters.failures = 2
+        way.intake.refuse = lambda message: b"SO-BAD" in message.body
+        await way.publisher.publish(structured(placed(order="SO-BAD")))
+        await sent(way, way.names.dead, b"\xff", "")
+        await way.until(lambda: len(way.letters.kept) == 2)
+
+
+async def test_a_dead_letter_that_cannot_be_stored_does_not_come_for_ever() -> None:
+    async with consuming() as way:
+        way.letters.dislikes_headers = True
+        await sent(way, way.names.dead, b"\xff", "", headers={"odd": "one"})
+        await way.until(lambda: bool(way.letters.kept))
+        assert way.letters.kept[0][0] == Publication(b"\xff")
 
 
 BINARY = placed().attributes() | {"sequence": "7"}
@@ -292,26 +360,19 @@ def spelled(prefix: str, **other: object) -> dict[str, object]:
 )
 async def test_another_client_library_may_publish(body: bytes, properties: dict[str, Any]) -> None:
     """pika, with no message id and, but for one, no delivery mode."""
-    url, prefix, intake = broker_url(), f"test-{os.urandom(4).hex()}", Intake()
-    consumer = AmqpConsumer(url, intake, prefix=prefix)
-    await consumer.start()
 
-    def publish() -> None:
-        with pika.BlockingConnection(pika.URLParameters(url)) as connection:
+    def publish(way: Way) -> None:
+        with pika.BlockingConnection(pika.URLParameters(way.url)) as connection:
             channel = connection.channel()
             channel.confirm_delivery()
             channel.basic_publish(
-                Names(prefix).events, placed().type, body, pika.BasicProperties(**properties), mandatory=True
+                way.names.events, placed().type, body, pika.BasicProperties(**properties), mandatory=True
             )
 
-    await asyncio.to_thread(publish)
-    async with asyncio.timeout(10):
-        while not intake.taken:
-            await asyncio.sleep(0.02)
-    (taken,) = intake.taken
-    parsed = parse(taken.body, taken.headers, taken.content_type)
-    assert replace(parsed, sequence=None) == placed()
-    assert parsed.sequence == (None if body == placed().structured() else 7)
-    await consumer.stop()
-    async with await connect(url) as admin:
-        await remove(await admin.channel(), Names(prefix))
+    async with consuming() as way:
+        await asyncio.to_thread(publish, way)
+        await way.until(lambda: bool(way.intake.taken))
+        (taken,) = way.intake.taken
+        parsed = parse(taken.body, taken.headers, taken.content_type)
+        assert replace(parsed, sequence=None) == placed()
+        assert parsed.sequence == (None if body == placed().structured() else 7)

@@ -20,7 +20,7 @@ from twins.core.gaps import Watch, gaps
 from twins.core.ledger import Status
 from twins.core.rules import Policy
 from twins.core.twin import Stored, Twin
-from twins.ports import Publication, Rejected, TwinFilter
+from twins.ports import TwinFilter
 
 
 def folded(*events: object) -> Effects:
@@ -172,14 +172,6 @@ async def test_statuses_cover_every_version(store: SqlStore) -> None:
     key = PostingKey("goods-issue/SHP-1")
     assert await store.statuses([key, PostingKey("none/1")]) == {(key, 1): Status.QUEUED}
     assert set(await store.under("invoice/SHP-1/")) == {(PostingKey("invoice/SHP-1/SO-1"), 1)}
-
-
-async def test_a_dead_letter_is_kept_once_and_counted(store: SqlStore) -> None:
-    letter = (Publication(b"\xff", {"a": "b"}), Rejected("not JSON", "data"))
-    await store.keep([letter])
-    await store.keep([letter])
-    (kept,) = await store.letters(10)
-    assert (kept["body"], kept["reason"], kept["field"], kept["seen"]) == (b"\xff", "not JSON", "data", 2)
 
 
 async def test_hosts_commit_side_by_side(store: SqlStore) -> None:

@@ -38,7 +38,7 @@ from adapters.sql.engine import sqlite_url
 from adapters.sql.store import SqlStore
 from canonical import catalogue
 from canonical.catalogue import CATALOGUE, Entry
-from canonical.envelope import STRUCTURED, Event, from_attributes, parse, parse_structured
+from canonical.envelope import EARLIEST, STRUCTURED, Event, from_attributes, parse, parse_structured
 from canonical.errors import InvariantViolated, RejectedMessage
 from canonical.facts.base import Fact, Part, Rank, Retracted
 from canonical.facts.stock import StockAdjusted
@@ -54,6 +54,7 @@ from canonical.types import (
     Quantity,
     SsccText,
     Text,
+    Whole,
 )
 from tests.properties.generated import EXAMPLES
 from tests.stories import golden
@@ -78,7 +79,7 @@ NOW = rows.moment_text(DAY)
 
 visible = st.characters(codec="utf-8", exclude_categories=["Cc", "Zs", "Zl", "Zp"])
 identifiers = st.lists(st.text(visible, min_size=1, max_size=12), min_size=1, max_size=3).map(" ".join)
-texts = st.text(max_size=40)
+texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=40)
 longest = st.just("\N{GRINNING FACE}" * 2_000)
 centuries = timedelta(days=735_000)
 moments = st.timedeltas(-centuries, centuries).map(lambda later: DAY + later)
@@ -115,6 +116,7 @@ KNOWN: list[tuple[Any, st.SearchStrategy[Any]]] = [
     (SsccText, gs1(18)),
     (str, texts),
     (int, st.integers(0, 2**31 - 1)),
+    (Whole, st.integers(0, 2**31 - 1)),
     (bool, st.booleans()),
     (date, st.dates()),
     (datetime, moments),
@@ -197,7 +199,7 @@ def events(model: type[Fact], **fixed: st.SearchStrategy[Any]) -> st.SearchStrat
         "source": attribute,
         "id": attribute,
         "subject": subjects(model),
-        "time": values(Moment),
+        "time": values(Moment).filter(lambda moment: moment >= EARLIEST),
         "fact": facts(model),
         "sequence": st.none() | st.integers(0, 2**63 - 1),
         "correlation_id": maybe,

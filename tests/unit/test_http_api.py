@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,13 +28,14 @@ from tests.reconciled import System
 from tests.stories import golden, placed
 from tests.unit.test_host import Clock
 from tests.unit.test_x12_partner import message
-from tests.world import tell
+from tests.world import DAY, tell
 from twins.core.rules import Policy
 from twins.runtime.coalesce import CoalescedReads
 from twins.runtime.cutover import report
 from twins.runtime.host import TwinHost
 from twins.runtime.ingest import Directory
 from twins.runtime.inquiry import Inquiry
+from twins.runtime.letters import LetterDesk
 from twins.runtime.placement import Placement
 
 KEY = {"Authorization": "Bearer right"}
@@ -73,8 +75,7 @@ def calls(store: SqlStore) -> OneHost:
     return OneHost(TwinHost("host-0", store, Clock(), Policy()))
 
 
-@pytest.fixture
-async def http(store: SqlStore, calls: OneHost) -> AsyncIterator[httpx.AsyncClient]:
+def service_of(store: SqlStore, calls: OneHost) -> Service:
     directory = Directory(Placement(), calls)
 
     publisher = EmbeddedPublisher(directory, store)
@@ -85,7 +86,7 @@ async def http(store: SqlStore, calls: OneHost) -> AsyncIterator[httpx.AsyncClie
     async def no_figures() -> dict[str, dict[str, float]]:
         return {}
 
-    service = Service(
+    return Service(
         intake=directory,
         publisher=publisher,
         publishes_later=False,
@@ -99,6 +100,8 @@ async def http(store: SqlStore, calls: OneHost) -> AsyncIterator[httpx.AsyncClie
         connection=lambda adapter, name: Connection(adapter, name),
         audit=store,
         reconciling=System(store, host=calls.host).routed(),
+        dead_letters=store,
+        letter_desk=LetterDesk(store, directory),
         api_keys={"right": "oms"},
         webhook_secrets={"shopify/signed": "secret"},
         metrics=metrics,
@@ -111,9 +114,14 @@ async def http(store: SqlStore, calls: OneHost) -> AsyncIterator[httpx.AsyncClie
             store,
             partial(report, store, lambda erp: None),
         ),
+        latest=lambda: DAY + timedelta(days=365),
         checks={"database": store.ping},
     )
-    transport = httpx.ASGITransport(build_api(service))
+
+
+@pytest.fixture
+async def http(store: SqlStore, calls: OneHost) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(build_api(service_of(store, calls)))
     async with httpx.AsyncClient(transport=transport, base_url="http://twinsync", headers=KEY) as client:
         yield client
 

@@ -28,6 +28,7 @@ from twins.ports import (
     CommandQueue,
     Consumer,
     Cutovers,
+    DeadLetters,
     ErpConnector,
     ErpControl,
     GapStore,
@@ -42,6 +43,7 @@ from twins.runtime.gaps import GapWatch
 from twins.runtime.gateway import Gateway
 from twins.runtime.host import Aspect, Residency, TwinHost
 from twins.runtime.ingest import Directory
+from twins.runtime.letters import LetterWatch
 from twins.runtime.line import ErpLine, Pace
 from twins.runtime.placement import Placement
 from twins.runtime.reconcile.schedule import DIFFERENCES, Schedule
@@ -58,7 +60,7 @@ START_S = 60.0
 T = TypeVar("T")
 
 
-class Store(TwinStore, GapStore, CommandQueue, ErpControl, Cutovers, Protocol):
+class Store(TwinStore, GapStore, CommandQueue, ErpControl, Cutovers, DeadLetters, Protocol):
     """What a host and a gateway need of the database."""
 
 
@@ -81,6 +83,9 @@ class Wiring(Protocol):
     def residency(self) -> Residency: ...
 
     @property
+    def ahead_max(self) -> timedelta: ...
+
+    @property
     def erps(self) -> tuple[str, ...]: ...
 
     @property
@@ -96,13 +101,15 @@ class Wiring(Protocol):
 
     def store(self) -> Store: ...
 
+    def dead_letters(self) -> DeadLetters: ...
+
     def connector(self, erp: str) -> ErpConnector: ...
 
     def pace(self, erp: str) -> Pace: ...
 
     def shadow(self, erp: str) -> Shadow: ...
 
-    def consumer(self, intake: Intake) -> Consumer | None: ...
+    def consumer(self, intake: Intake, dead_letters: DeadLetters) -> Consumer | None: ...
 
     def backfill(self) -> Backfill | None: ...
 
@@ -157,12 +164,15 @@ class HostActor(Watched, TwinHost):
             wiring.policy,
             is_mine=lambda ref: placement.host_of(ref) == name,
             residency=wiring.residency,
+            ahead_max=wiring.ahead_max,
             on_commands=lambda: nudge_gateways(wiring.erps),
             post=directory.post,
             archive_after=wiring.archive_after,
         )
         self._wiring = wiring
+        self._dead_letters = store
         self._gaps = GapWatch(store, wiring.backfill(), WallClock(), wiring.backfill_patience)
+        self._letters = LetterWatch()
         self._leads = name == placement.pooled_names()[0]
         self._schedule = wiring.schedule(directory) if self._leads else None
         self._timers: asyncio.Task[None] | None = None
@@ -180,13 +190,14 @@ class HostActor(Watched, TwinHost):
         return self.name
 
     async def sweep(self) -> int:
-        """The first host also wakes an ingest that found no broker, asks for what sources left out, and
-        reconciles when it is due.
+        """The first host also wakes an ingest without a broker, asks for what is missing, counts dead
+        letters, and reconciles when it is due.
         """
         overdue = await super().sweep()
         if self._leads:
             await wake(self._wiring)
             await self._gaps.look()
+            await self._letters.look(self._dead_letters, self._clock.now())
         if self._schedule is not None:
             await self._schedule.look()
         return overdue
@@ -204,6 +215,8 @@ class HostActor(Watched, TwinHost):
         return asdict(self.counts) | {
             "resident_twins": self.resident_twins(),
             "missing_numbers": self._gaps.missing,
+            "dead_letters": self._letters.open,
+            "dead_letter_oldest_s": self._letters.oldest_s,
             **self._reconciled(),
         }
 
@@ -228,7 +241,7 @@ class IngestActor(Watched):
     def __init__(self, wiring: Wiring) -> None:
         wiring.set_up_process()
         self._wiring = wiring
-        self._consumer = wiring.consumer(Directory(wiring.placement, RayCalls(wiring)))
+        self._consumer = wiring.consumer(Directory(wiring.placement, RayCalls(wiring)), wiring.dead_letters())
         self._starting = asyncio.Lock()
         self._started = self._consumer is None
         _call_ready_soon()

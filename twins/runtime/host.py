@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 from pydantic_core import to_json
 
-from canonical.envelope import Event, parse
+from canonical.envelope import Event, check_not_ahead, parse
 from canonical.errors import Fenced, RejectedMessage, TransientFailure
 from canonical.identity import TwinRef
 from twins.core.batch import Batch, Effects
@@ -22,7 +22,7 @@ from twins.core.history import Arrival
 from twins.core.rules import Policy
 from twins.core.twin import Snapshot, Twin
 from twins.outage import Outage
-from twins.ports import Archived, Clock, Closed, Publication, Rejected, Taken, TwinStore, Verdict
+from twins.ports import Archived, Clock, Closed, Fault, Publication, Rejected, Taken, TwinStore, Verdict
 
 _log = structlog.get_logger()
 
@@ -113,13 +113,15 @@ class TwinHost:
         *,
         is_mine: Callable[[TwinRef], bool] = lambda ref: True,
         residency: Residency | None = None,
+        ahead_max: timedelta | None = None,
         on_commands: Nudge | None = None,
         post: Post | None = None,
         archive_after: timedelta | None = None,
     ) -> None:
-        """*on_commands* wakes the gateway; *post* carries mail to other hosts.
+        """*ahead_max*: how far ahead of our clock a message may be dated, None: as far as it likes.
 
-        *archive_after*: how long a closed twin must have rested before its events are archived; None: never.
+        *on_commands* wakes the gateway; *post* carries mail to other hosts. *archive_after*: how long a
+        closed twin must have rested before its events are archived; None: never.
         """
         self.name = name
         self.counts = HostCounts()
@@ -128,6 +130,7 @@ class TwinHost:
         self._policy = policy
         self._is_mine = is_mine
         self._residency = residency or Residency()
+        self._ahead_max = ahead_max
         self._on_commands = on_commands
         self._post = post
         self._archive_after = archive_after
@@ -149,8 +152,9 @@ class TwinHost:
         """
         verdicts: list[Verdict | None] = []
         events: list[Event] = []
+        latest = None if self._ahead_max is None else self._clock.now() + self._ahead_max
         for message in messages:
-            parsed = _parsed(message)
+            parsed = _parsed(message, latest)
             if isinstance(parsed, Event):
                 events.append(parsed)
                 verdicts.append(None)
@@ -187,7 +191,7 @@ class TwinHost:
             raise
         except Exception as error:  # noqa: BLE001 - top of the loop
             _log.exception("event_failed", host=self.name, event_id=event.event_id, twin=str(event.subject))
-            return Rejected(f"twinsync failed on it: {error!r}")
+            return Rejected(f"twinsync failed on it: {error!r}", fault=Fault.TWINSYNC)
 
     async def _run(self, events: list[Event], contributions: Sequence[Contribution]) -> list[Arrival]:
         async with self._turn:
@@ -453,9 +457,12 @@ class TwinHost:
                 _log.exception("sweep_broke", host=self.name)
 
 
-def _parsed(message: Publication) -> Event | Rejected:
+def _parsed(message: Publication, latest: datetime | None) -> Event | Rejected:
     try:
-        return parse(message.body, message.headers, message.content_type)
+        event = parse(message.body, message.headers, message.content_type)
+        if latest is not None:
+            check_not_ahead(event, latest)
+        return event
     except RejectedMessage as rejected:
         return Rejected(rejected.reason, rejected.field)
 

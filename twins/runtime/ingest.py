@@ -8,7 +8,7 @@ from typing import Protocol
 
 import msgspec
 
-from canonical.envelope import HEADER_PREFIX, Event, parse
+from canonical.envelope import BODY_BYTES_MAX, HEADER_PREFIX, Event, is_binary, parse
 from canonical.errors import RejectedMessage
 from canonical.identity import TwinRef, twin_ref
 from twins.core.contributions import Contribution
@@ -95,13 +95,14 @@ class Directory:
 def _address(message: Publication) -> TwinRef | Rejected:
     """Read the subject alone; the host reads the rest, once."""
     try:
-        subject = message.headers.get(f"{HEADER_PREFIX}subject")
-        if subject is None:
+        if len(message.body) > BODY_BYTES_MAX or is_binary(message.headers, message.content_type):
+            subject = message.headers[f"{HEADER_PREFIX}subject"]
+        else:
             subject = _ADDRESS.decode(message.body).subject
         return twin_ref(subject)
     except RejectedMessage as rejected:
         return Rejected(rejected.reason, rejected.field)
-    except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (KeyError, msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         return _refused(message, error)
 
 
