@@ -19,7 +19,6 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
 
 import httpx
 from pydantic import SecretStr
@@ -39,10 +38,10 @@ from twins.ports import Publication
 
 out = Console(stderr=True, width=int(os.environ.get("COLUMNS", "180")))
 KEY = "bench"
-ROUNDS, ROUND_AMQP, ROUND_HTTP = 5, 1_000, 300
+ROUNDS, ROUND_AMQP, ROUND_HTTP = 6, 2_000, 300
 TOGETHER = 16
 GROWTH_MAX, SLOWER_MAX = 1.25, 0.75
-"""What noise explains: of memory in all processes together, and of the median speed."""
+"""What noise explains: of memory in all processes together, and of speed."""
 REASON_SHOWN = 90
 WATCHED = ("HostActor", "IngestActor", "ServeReplica")
 
@@ -122,9 +121,10 @@ class Speeds:
         self._http = http
 
     async def measure(self) -> dict[str, float]:
+        """The best of some rounds: what else the machine does only ever slows one down."""
         rounds = [(await self._amqp(), await self._posts()) for _ in range(ROUNDS)]
         amqp, posts = zip(*rounds, strict=True)
-        return {"AMQP, events/s": median(amqp), "HTTP, events/s": median(posts)}
+        return {"AMQP, events/s": max(amqp), "HTTP, events/s": max(posts)}
 
     async def _amqp(self) -> float:
         """From the first publish to the last commit."""
@@ -153,7 +153,7 @@ class Speeds:
 
     async def _all_stored(self) -> None:
         while sum((await self._store.arrivals()).values()) < self.told:
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.05)
 
 
 # --- memory ----------------------------------------------------------------------------------------------
