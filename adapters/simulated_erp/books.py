@@ -27,11 +27,11 @@ from adapters.simulated_erp.models import (
     StandardCosts,
     TrialBalance,
 )
-from adapters.simulated_erp.valuation import valued
 from canonical import money
 from canonical.identity import PostingKey
 from canonical.money import ZERO
 from canonical.postings import Account, Action, Entry, Posting, entries, mirrored
+from canonical.valuation import valued
 
 _NUMBER = "DOC-"
 
