@@ -11,6 +11,7 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from adapters.sql.engine import sqlite_url
+from adapters.tryton.models import TrytonSettings
 from canonical.identity import Kind
 from twins.core.rules import Policy
 from twins.runtime.host import Residency
@@ -39,9 +40,11 @@ class Settings(BaseSettings):
     resident_idle_s: float = 900.0
     sweep_every_s: float = 5.0
 
-    erp_connector: Literal["simulated", "amqp", "none"] = "none"
+    erp_connector: Literal["simulated", "tryton", "amqp", "none"] = "none"
     erp_url: str | None = None
     """Where the simulated ERP answers."""
+    tryton: dict[str, TrytonSettings] = Field(default_factory=dict)
+    """ERP instance → how its Tryton is reached."""
     company_erps: dict[str, str] = Field(default_factory=dict)
     """Company → ERP instance; those not named go to ``main``."""
 

@@ -13,6 +13,7 @@ from adapters.embedded.delivery import EmbeddedPublisher
 from adapters.http.backfill import HttpBackfill
 from adapters.simulated_erp.connector import SimulatedErpConnector
 from adapters.sql.store import SqlStore
+from adapters.tryton.connector import TrytonConnector
 from canonical.translation import Connection
 from ops.logs import set_up_logs
 from ops.settings import Settings
@@ -62,6 +63,10 @@ class Installation:
             from adapters.amqp.connector import AmqpErpConnector
 
             return AmqpErpConnector(settings.amqp_url, erp, prefix=settings.amqp_prefix)
+        if settings.erp_connector == "tryton":
+            if erp not in settings.tryton:
+                raise ValueError(f"TWINSYNC_ERP_CONNECTOR=tryton needs {erp!r} in TWINSYNC_TRYTON")
+            return TrytonConnector(settings.tryton[erp])
         if settings.erp_url is None:
             raise ValueError("TWINSYNC_ERP_CONNECTOR=simulated needs TWINSYNC_ERP_URL")
         return SimulatedErpConnector(settings.erp_url)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from decimal import Decimal
 from typing import Protocol
 
 from canonical.envelope import Event
 from canonical.identity import Kind, PostingKey, TwinRef
-from canonical.postings import Command
+from canonical.postings import Account, Action, Command
 from twins.core.batch import Effects
 from twins.core.contributions import Contribution
 from twins.core.dispatch import QueuedCommand
@@ -54,6 +55,44 @@ class ErpConnector(Protocol):
 
     async def look_up(self, idempotency_key: str) -> Confirmed | None:
         """Find the document made for a command. Raises: TransientFailure."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class HeldDocument:
+    """A document as an ERP instance holds it."""
+
+    document: str
+    posting_key: PostingKey
+    version: int
+    action: Action
+    live: bool
+    """It stands: a posting that nothing has reversed. A reversal never is live."""
+    amounts: Mapping[Account, Decimal]
+    """Debit less credit by role of account; accounts that net to zero are left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    debit: Decimal
+    credit: Decimal
+
+
+class ErpBooks(Protocol):
+    """What an ERP instance says it holds, for whoever compares. All raise TransientFailure."""
+
+    def documents(self) -> AsyncIterator[HeldDocument]:
+        """All that were made for our keys, reversals too, in the order of posting."""
+        ...
+
+    async def stock(self) -> Mapping[tuple[str, str], Decimal]:
+        """(SKU, location) → quantity on hand, where the ERP keeps stock; else empty."""
+        ...
+
+    async def balances(self) -> Mapping[Account, Balance]:
+        """Cumulated debits and credits by role of account."""
         ...
 
     async def close(self) -> None: ...

@@ -34,7 +34,7 @@ class Documents:
         for model in models_of(key):
             domain = [[KEY_FIELD[model], "=", key], ["state", "!=", "cancelled"]]
             papers = [
-                _paper(model, row) for row in await self.client.search(model, domain, "state", "number")
+                paper_of(model, row) for row in await self.client.search(model, domain, "state", "number")
             ]
             found += sorted(papers, key=lambda paper: (not paper.finished, paper.id))
         return found
@@ -48,13 +48,13 @@ class Documents:
             for row in await self.client.search(model, domain, field, "state", "number"):
                 version = row[field].removeprefix(f"{posting_key}@")
                 if version.isdecimal():
-                    versions.setdefault(int(version), []).append(_paper(model, row))
+                    versions.setdefault(int(version), []).append(paper_of(model, row))
         done = [version for version, papers in versions.items() if finished(papers)]
         return versions[max(done)] if done else []
 
     async def make(self, draft: Draft, company: int) -> Paper:
         row = await self.client.create(draft.model, draft.values, "state", "number", company=company)
-        return _paper(draft.model, row)
+        return paper_of(draft.model, row)
 
     async def finish(self, paper: Paper, company: int) -> Paper:
         """Press on from the state in which it is."""
@@ -62,7 +62,7 @@ class Documents:
             row = await self.client.act(paper.model, paper.id, button, "state", "number", company=company)
             if row["state"] == paper.state:
                 raise Objection(f"{paper} stays {paper.state} after {button!r}")
-            paper = _paper(paper.model, row)
+            paper = paper_of(paper.model, row)
         return paper
 
     async def discard(self, paper: Paper, company: int) -> None:
@@ -95,7 +95,8 @@ class Documents:
         return await self.client.search("stock.move", [["shipment", "in", shipments]], *fields)
 
 
-def _paper(model: str, row: Row) -> Paper:
+def paper_of(model: str, row: Row) -> Paper:
+    """Shape: *row* has the fields ``state`` and ``number``."""
     return Paper(model, row["id"], row["state"], row["number"])
 
 
