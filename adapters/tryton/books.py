@@ -43,7 +43,7 @@ class TrytonBooks:
         self._master_data = MasterData(self._client, settings)
 
     async def documents(self) -> AsyncIterator[HeldDocument]:
-        """Those that are finished, and first of them what booked nothing; an interrupted one is not held yet."""
+        """Those that are finished; first of them what booked nothing."""
         files = {told: file for told, file in (await self._files()).items() if finished(file.papers)}
         for (key, version, action), file in sorted(files.items(), key=lambda item: item[1].posted_as):
             yield HeldDocument(
