@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 from canonical.postings import Account
@@ -44,6 +45,9 @@ CHART: Mapping[Account, tuple[str, str, str]] = {
     Account.FREIGHT_EXPENSE: ("5300", "Freight expense", "expense"),
 }
 """Role → code, name, our word for its type."""
+FIRST_YEAR = 2026
+"""Of the events that tests tell."""
+WALK_IN = "WALK-IN"
 OPENING = ("3000", "Opening balance", "interim")
 
 
@@ -71,6 +75,16 @@ class Founded:
     company: int
     key: str
     """What REST asks for."""
+
+
+def sample(today: date) -> Plan:
+    """A company that can be posted to from the first year of the tests to the next one from now."""
+    return Plan(
+        years=range(min(FIRST_YEAR, today.year - 1), today.year + 2),
+        warehouses=("DC-01", "DC-02"),
+        goods=(Goods("SKU-1", "8.00", {"DC-01": 100}), Goods("SKU-2", "2.50", {})),
+        parties=(WALK_IN, "C-1", "ups"),
+    )
 
 
 def found(rpc: Rpc, plan: Plan) -> Founded:

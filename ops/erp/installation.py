@@ -10,20 +10,17 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from adapters.tryton.models import TrytonSettings
 from canonical.postings import Account
-from ops.erp.company import CHART, Founded, Goods, Plan, found
+from ops.erp.company import CHART, WALK_IN, Founded, found, sample
 from ops.erp.rpc import Rpc
 from ops.erp.server import TrytonServer, copy_database
 
 LOCK = Path(__file__).with_name("requirements.lock")
 MODULES = ("account_invoice", "account_invoice_stock", "account_stock_anglo_saxon")
-FIRST_YEAR = 2026
-"""Of the events that tests tell."""
-WALK_IN = "WALK-IN"
 FOUNDING = "founding"
 """Name of the database in which the company is founded."""
 
@@ -65,7 +62,7 @@ class TrytonHome:
         try:
             progress("founding a company: chart, fiscal years, warehouses, goods, parties")
             with Rpc(server.url(FOUNDING), "admin", password) as rpc:
-                company = found(rpc, plan(datetime.now(UTC).date()))
+                company = found(rpc, sample(datetime.now(UTC).date()))
             copy_database(server.databases / f"{FOUNDING}.sqlite", self.snapshot)
         finally:
             server.stop()
@@ -108,16 +105,6 @@ class TrytonHome:
         return password
 
 
-def plan(today: date) -> Plan:
-    """A company that can be posted to from the first year of the tests to the next one from now."""
-    return Plan(
-        years=range(min(FIRST_YEAR, today.year - 1), today.year + 2),
-        warehouses=("DC-01", "DC-02"),
-        goods=(Goods("SKU-1", "8.00", {"DC-01": 100}), Goods("SKU-2", "2.50", {"DC-01": 40, "DC-02": 40})),
-        parties=(WALK_IN, "C-1", "ups"),
-    )
-
-
 def settings(url: str, company: Founded) -> TrytonSettings:
     accounts: Mapping[Account, str] = {role: code for role, (code, _, _) in CHART.items()}
     return TrytonSettings(
@@ -127,9 +114,7 @@ def settings(url: str, company: Founded) -> TrytonSettings:
 
 def _recipe() -> str:
     """Changes with whatever the snapshot was made from."""
-    folder = Path(__file__).parent
-    files = (LOCK, folder / "company.py", folder / "installation.py")
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    return hashlib.sha256(LOCK.read_bytes() + LOCK.with_name("company.py").read_bytes()).hexdigest()
 
 
 def _run(*command: object, **environment: str) -> None:

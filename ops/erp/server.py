@@ -23,8 +23,9 @@ path = {databases}
 [web]
 listen = 127.0.0.1:{port}
 [session]
-timeout = 86400
+timeout = 0
 """
+"""Tryton looks for new databases when a session may have ended; its REST interface has no sessions."""
 
 
 class DidNotStart(Exception):
