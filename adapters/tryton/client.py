@@ -9,7 +9,7 @@ from datetime import date
 from decimal import Decimal
 from typing import Any
 
-import aiohttp
+import httpx
 
 from canonical.errors import TransientFailure
 
@@ -28,16 +28,18 @@ class Objection(Exception):
 class TrytonClient:
     """Belongs to the event loop that first uses it; connections are kept alive.
 
+    It sends nothing twice: HTTP libraries that repeat a PUT after a dropped connection will not do here.
     Every call raises Objection where Tryton objects, and TransientFailure where it is not known what it did:
     also where it refuses our key, since nothing may be lost while somebody mends that.
     """
 
     def __init__(self, url: str, key: str, *, timeout_s: float, connections_max: int) -> None:
         self._url = f"{url.rstrip('/')}/rest/model"
-        self._key = key
-        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
-        self._connections_max = connections_max
-        self._session: aiohttp.ClientSession | None = None
+        self._http = httpx.AsyncClient(
+            headers={"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
+            timeout=httpx.Timeout(timeout_s, pool=None),
+            limits=httpx.Limits(max_connections=connections_max),
+        )
 
     async def search(
         self,
@@ -78,9 +80,7 @@ class TrytonClient:
         await self._ask("DELETE", f"{model}/{id}", context={"company": company})
 
     async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        await self._http.aclose()
 
     async def _record(
         self, method: str, path: str, values: Mapping[str, Any], fields: Sequence[str], company: int
@@ -98,25 +98,17 @@ class TrytonClient:
         body: Mapping[str, Any] | None = None,
         context: Mapping[str, Any] | None = None,
     ) -> Any:
-        headers = {"X-Tryton-Context": _packed({"_skip_warnings": True, **(context or {})})}
-        data = None if body is None else json.dumps(body, default=_encoded)
         try:
-            async with self._opened().request(
-                method, f"{self._url}/{path}", params=query, data=data, headers=headers
-            ) as response:
-                return _read(response.status, await response.read(), path)
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise TransientFailure(f"Tryton did not answer: {type(error).__name__} {error}") from error
-
-    def _opened(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            headers = {"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"}
-            self._session = aiohttp.ClientSession(
-                headers=headers,
-                connector=aiohttp.TCPConnector(limit=self._connections_max),
-                timeout=self._timeout,
+            answer = await self._http.request(
+                method,
+                f"{self._url}/{path}",
+                params=list(query),
+                content=None if body is None else json.dumps(body, default=_encoded),
+                headers={"X-Tryton-Context": _packed({"_skip_warnings": True, **(context or {})})},
             )
-        return self._session
+        except httpx.TransportError as error:
+            raise TransientFailure(f"Tryton did not answer: {type(error).__name__} {error}") from error
+        return _read(answer.status_code, answer.content, path)
 
 
 def _read(status: int, body: bytes, path: str) -> Any:
