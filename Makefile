@@ -47,7 +47,8 @@ erp-stop: setup ## End that Tryton
 
 .PHONY: test-erp
 test-erp: setup ## Test against Tryton: its connector, and the golden run to the cent (after make erp)
-	$(BIN)/python -m tests.services run -- $(BIN)/python -m pytest tests/erp -s $(ARGS)
+	TWINSYNC_TEST_TRYTON=.build/erp $(BIN)/python -m tests.services run -- \
+		$(BIN)/python -m pytest tests/erp tests/contracts/test_erp_connector.py -s $(ARGS)
 
 .PHONY: sim
 sim: setup ## Simulate 2,000 days with faults, each judged by the oracle (SEED=N to start elsewhere)
