@@ -83,7 +83,7 @@ def sample(today: date) -> Plan:
         years=range(min(FIRST_YEAR, today.year - 1), today.year + 2),
         warehouses=("DC-01", "DC-02"),
         goods=(Goods("SKU-1", "8.00", {"DC-01": 100}), Goods("SKU-2", "2.50", {})),
-        parties=(WALK_IN, "C-1", "ups"),
+        parties=(WALK_IN, "C-1", "7001", "ups"),
     )
 
 

@@ -45,7 +45,9 @@ def tryton(tryton_home: TrytonHome, tryton_server: TrytonServer) -> Iterator[Try
     if tryton_server.pid is None:
         tryton_server.start()
     database = f"company_{next(_numbers)}"
-    yield tryton_home.open(tryton_server, database)
+    opened = tryton_home.open(tryton_server, database)
+    tryton_server.load(database)
+    yield opened
     for file in tryton_server.databases.glob(f"{database}.sqlite*"):
         file.unlink()
 
