@@ -227,7 +227,11 @@ def _dated(model: str, heading: Heading, ids: Ids) -> dict[str, Any]:
 
 
 def _invoice(posting: PostInvoice | PostCreditNote, heading: Heading, ids: Ids) -> Draft:
-    """Taxes are ours, to the cent, and therefore manual; a credit note is an invoice of what is negative."""
+    """Taxes are ours, to the cent, and therefore manual; a credit note is an invoice of what is negative.
+
+    It bears the day on which Tryton issues it, since numbers must ascend with that day, and facts come late;
+    it is booked on the posting date.
+    """
     lines, freight, tax = _billed(posting)
     accounts, currency = ids.company.accounts, posting.currency
     made = [
@@ -247,8 +251,7 @@ def _invoice(posting: PostInvoice | PostCreditNote, heading: Heading, ids: Ids) 
         "currency": ids.company.currency,
         "journal": ids.company.revenue_journal,
         "reference": heading.key,
-        "description": f"order {posting.order_id}",
-        "invoice_date": heading.event_date,
+        "description": f"order {posting.order_id}, of {heading.event_date}",
         "accounting_date": heading.posting_date,
         "lines": [["create", made]],
     }
