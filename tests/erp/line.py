@@ -10,6 +10,7 @@ from enum import Enum, auto
 
 import aiohttp
 from aiohttp import web
+from yarl import URL
 
 from ops.local import free_port
 
@@ -82,7 +83,7 @@ class Line:
         body = await request.read()
         try:
             async with self._session.request(
-                request.method, aiohttp.client.URL(url, encoded=True), data=body, headers=headers
+                request.method, URL(url, encoded=True), data=body, headers=headers
             ) as answer:
                 read = await answer.read()
                 kind = answer.headers.get("Content-Type", "text/plain").partition(";")[0]
