@@ -108,6 +108,8 @@ class TrytonClient:
             )
         except httpx.TransportError as error:
             raise TransientFailure(f"Tryton did not answer: {type(error).__name__} {error}") from error
+        if method == "GET" and answer.status_code in _REFUSED:
+            raise TransientFailure(f"Tryton will not be asked for {path}: {_reason(answer.content)}")
         return _read(answer.status_code, answer.content, path)
 
 

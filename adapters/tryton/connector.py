@@ -14,9 +14,10 @@ from datetime import date
 
 from adapters.tryton.client import Objection, TrytonClient
 from adapters.tryton.documents import Documents, Moved
-from adapters.tryton.masterdata import Company, MasterData, Party
-from adapters.tryton.models import TrytonSettings
-from adapters.tryton.papers import ENTRY, Draft, Heading, Ids, Paper, drafts, finished, names
+from adapters.tryton.drafting import Draft, Heading, Ids, drafts, names
+from adapters.tryton.masterdata import MasterData
+from adapters.tryton.models import Company, Party, TrytonSettings
+from adapters.tryton.papers import ENTRY, Paper, finished
 from adapters.tryton.settlement import Net, booked, mirror, net, settling, values
 from canonical.identity import posting_key
 from canonical.postings import (

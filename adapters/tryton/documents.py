@@ -9,7 +9,8 @@ from decimal import Decimal
 from typing import Any
 
 from adapters.tryton.client import Objection, Row, TrytonClient
-from adapters.tryton.papers import ENTRY, INVOICE, KEY_FIELD, STEPS, Draft, Paper, finished, models_of
+from adapters.tryton.drafting import Draft
+from adapters.tryton.papers import ENTRY, INVOICE, KEY_FIELD, STEPS, Paper, finished, models_of
 from adapters.tryton.settlement import Line
 
 
@@ -58,7 +59,10 @@ class Documents:
 
     async def finish(self, paper: Paper, company: int) -> Paper:
         """Press on from the state in which it is."""
-        while button := STEPS[paper.model][paper.state]:
+        while not paper.finished:
+            button = STEPS[paper.model].get(paper.state)
+            if button is None:
+                raise Objection(f"somebody has made {paper} {paper.state!r} by hand")
             row = await self.client.act(paper.model, paper.id, button, "state", "number", company=company)
             if row["state"] == paper.state:
                 raise Objection(f"{paper} stays {paper.state} after {button!r}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
@@ -10,46 +10,10 @@ from time import monotonic
 from typing import Any, TypeVar
 
 from adapters.tryton.client import Domain, Objection, Row, TrytonClient
-from adapters.tryton.models import TrytonSettings
+from adapters.tryton.models import Company, Party, Place, Product, TrytonSettings, Zone
 from canonical.errors import TransientFailure
-from canonical.postings import Account
 
 T = TypeVar("T")
-Zone = tuple[str, bool]
-"""Our location, and whether it is where sellable goods lie."""
-
-
-@dataclass(frozen=True, slots=True)
-class Product:
-    id: int
-    unit: int
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    warehouse: int
-    storage: int
-
-
-@dataclass(frozen=True, slots=True)
-class Party:
-    id: int
-    address: int | None
-    customer_location: int
-
-
-@dataclass(frozen=True, slots=True)
-class Company:
-    """What every document of a company needs to know."""
-
-    id: int
-    currency: int
-    currency_code: str
-    accounts: Mapping[Account, int]
-    journal: int
-    revenue_journal: int
-    transit: int
-    lost_and_found: int
 
 
 @dataclass(slots=True)

@@ -1,8 +1,9 @@
-"""How a Tryton is reached, and what its company calls the things that postings name."""
+"""How a Tryton is reached, and what it calls the things that postings name."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
@@ -44,3 +45,40 @@ class TrytonSettings(BaseModel):
         if len(set(self.accounts.values())) < len(self.accounts):
             raise ValueError("two roles share an account")
         return self
+
+
+Zone = tuple[str, bool]
+"""Our location, and whether it is where sellable goods lie."""
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    id: int
+    unit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    warehouse: int
+    storage: int
+
+
+@dataclass(frozen=True, slots=True)
+class Party:
+    id: int
+    address: int | None
+    customer_location: int
+
+
+@dataclass(frozen=True, slots=True)
+class Company:
+    """What every document of a company needs to know."""
+
+    id: int
+    currency: int
+    currency_code: str
+    accounts: Mapping[Account, int]
+    journal: int
+    revenue_journal: int
+    transit: int
+    lost_and_found: int

@@ -12,22 +12,9 @@ import pytest
 from pydantic import ValidationError
 
 from adapters.tryton.client import Objection, TrytonClient
-from adapters.tryton.masterdata import Company, Party, Place, Product
-from adapters.tryton.models import TrytonSettings
-from adapters.tryton.papers import (
-    INTERNAL,
-    INVOICE,
-    ISSUE,
-    RECEIPT,
-    STEPS,
-    Draft,
-    Heading,
-    Ids,
-    drafts,
-    finished,
-    models_of,
-    names,
-)
+from adapters.tryton.drafting import Draft, Heading, Ids, drafts, names
+from adapters.tryton.models import Company, Party, Place, Product, TrytonSettings
+from adapters.tryton.papers import INTERNAL, INVOICE, ISSUE, RECEIPT, STEPS, Paper, finished, models_of
 from adapters.tryton.settlement import Line, booked, mirror, net, settling
 from canonical.errors import TransientFailure
 from canonical.postings import Account, Posting, entries
@@ -123,8 +110,9 @@ def test_documents_of_a_posting_are_looked_for_where_they_are_made(posting: Post
         assert {draft.model for draft in made(posting, sign=sign)} <= set(models_of(posting.key))
 
 
-def test_nothing_found_is_not_finished() -> None:
+def test_nothing_found_is_not_finished_nor_is_what_somebody_changed_by_hand() -> None:
     assert not finished([])
+    assert not finished([Paper(INVOICE, 1, "on-hold", None)])
 
 
 # --- settling
@@ -156,12 +144,14 @@ def test_receivables_are_booked_on_a_party_and_a_mirror_keeps_it() -> None:
 # --- failures
 
 
-async def asked(status: int, body: bytes = b"{}") -> object:
+async def asked(status: int, body: bytes = b"{}", *, question: bool = False) -> object:
     client = TrytonClient("http://tryton/erp", "key", timeout_s=1.0, connections_max=1)
     client._http = httpx.AsyncClient(
         transport=httpx.MockTransport(lambda request: httpx.Response(status, content=body))
     )
     try:
+        if question:
+            return await client.search("account.move", [])
         return await client.create("account.move", {}, company=1)
     finally:
         await client.close()
@@ -180,6 +170,12 @@ async def test_where_it_is_not_known_what_tryton_did_the_command_is_told_again(
     """Also where it refuses our key: nothing may be lost while somebody mends that."""
     with pytest.raises(TransientFailure, match=word):
         await asked(status)
+
+
+async def test_a_question_that_tryton_objects_to_is_asked_again() -> None:
+    """A look-up has no refusal: the command must wait until somebody mends the access rights."""
+    with pytest.raises(TransientFailure, match="not allowed"):
+        await asked(400, b'{"message": "not allowed", "description": ""}', question=True)
 
 
 async def test_an_answer_that_is_no_json_is_no_answer() -> None:
