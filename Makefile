@@ -37,6 +37,19 @@ check: setup ## Lint, format check, types, import directions
 test: setup ## Run every test, with RabbitMQ and PostgreSQL started where none is running
 	$(BIN)/python -m tests.services run -- $(BIN)/python -m pytest $(ARGS)
 
+.PHONY: erp
+erp: setup ## Install and start a throw-away Tryton with a company in it (a minute or two, once)
+	$(BIN)/python -m ops.erp start
+
+.PHONY: erp-stop
+erp-stop: setup ## End that Tryton
+	$(BIN)/python -m ops.erp stop
+
+.PHONY: test-erp
+test-erp: setup ## Test against Tryton: its connector, and the golden run to the cent (after make erp)
+	TWINSYNC_TEST_TRYTON=.build/erp $(BIN)/python -m tests.services run -- \
+		$(BIN)/python -m pytest tests/erp tests/contracts/test_erp_connector.py -s $(ARGS)
+
 .PHONY: sim
 sim: setup ## Simulate 2,000 days with faults, each judged by the oracle (SEED=N to start elsewhere)
 	$(BIN)/twinsync simulate --seed $${SEED:-1} --runs $${RUNS:-2000} --orders 8 --jobs $$(nproc)

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from adapters.sql.engine import Tuning, sqlite_url
+from adapters.tryton.models import TrytonSettings
 from canonical.envelope import BATCH_BYTES_MAX
 from canonical.identity import Kind
 from twins.core.breaker import Breaker
@@ -28,7 +29,7 @@ class ErpSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    connector: Literal["simulated", "amqp", "none"]
+    connector: Literal["simulated", "tryton", "amqp", "none"]
     url: str | None = None
     rate_per_s: Annotated[float, Field(gt=0)] = 200.0
     burst: Annotated[int, Field(ge=1)] = 50
@@ -105,11 +106,13 @@ class Settings(BaseSettings):
     archive_after_days: Annotated[float, Field(ge=0)] = 90.0
     """How long a closed twin rests before its events are archived; 0: they never are."""
 
-    erp_connector: Literal["simulated", "amqp", "none"] = "none"
+    erp_connector: Literal["simulated", "tryton", "amqp", "none"] = "none"
     erp_url: str | None = None
     """Where the simulated ERP answers."""
     erps: dict[str, ErpSettings] = Field(default_factory=dict)
     """ERP instances by name; one that is not here is as *erp_connector* and *erp_url* say."""
+    tryton: dict[str, TrytonSettings] = Field(default_factory=dict)
+    """ERP instance → how its Tryton is reached."""
     company_erps: dict[str, str] = Field(default_factory=dict)
     """Company, or a pattern such as ``eu-*`` for a region's, → ERP instance; the others go to ``main``.
 

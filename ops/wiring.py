@@ -21,6 +21,9 @@ from adapters.simulated_erp.reading import SimulatedErpBooks
 from adapters.sql.letters import LetterRows
 from adapters.sql.shadows import SqlShadow
 from adapters.sql.store import SqlStore
+from adapters.tryton.books import TrytonBooks
+from adapters.tryton.connector import TrytonConnector
+from adapters.tryton.models import TrytonSettings
 from canonical.identity import TwinRef
 from canonical.translation import Connection
 from ops.logs import set_up_logs
@@ -125,7 +128,14 @@ class Installation:
             return AmqpErpConnector(
                 self.settings.amqp_url, erp, prefix=self.settings.amqp_prefix, patience=self._patience()
             )
+        if one.connector == "tryton":
+            return TrytonConnector(self._tryton(erp))
         return self._simulated(erp)
+
+    def _tryton(self, erp: str) -> TrytonSettings:
+        if erp not in self.settings.tryton:
+            raise ValueError(f"the connector of ERP {erp} is tryton, which needs {erp!r} in TWINSYNC_TRYTON")
+        return self.settings.tryton[erp]
 
     def _simulated(self, erp: str) -> SimulatedErpConnector:
         one = self.settings.erp(erp)
@@ -136,6 +146,8 @@ class Installation:
     def books(self, erp: str) -> ErpBooks | None:
         """What an ERP says it holds; None where its connector cannot ask."""
         one = self.settings.erp(erp)
+        if one.connector == "tryton":
+            return TrytonBooks(self._tryton(erp))
         return SimulatedErpBooks(one.url) if one.connector == "simulated" and one.url else None
 
     def corrections(self, erp: str) -> ErpCorrections | None:

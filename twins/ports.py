@@ -87,6 +87,11 @@ class Balance:
 class ErpBooks(Protocol):
     """What an ERP instance says it holds, for whoever compares. All raise TransientFailure."""
 
+    @property
+    def not_kept(self) -> frozenset[str]:
+        """Commands that it confirms and makes no document for."""
+        ...
+
     def documents(self) -> AsyncIterator[HeldDocument]:
         """All that were made for our keys, reversals too, in the order of posting."""
         ...

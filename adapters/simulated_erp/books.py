@@ -33,12 +33,12 @@ from adapters.simulated_erp.models import (
     TrialBalance,
 )
 from adapters.simulated_erp.tampering import tamper
-from adapters.simulated_erp.valuation import valued
 from canonical import money
 from canonical.identity import PostingKey
 from canonical.money import ZERO
 from canonical.movements import Shelf, movements
 from canonical.postings import Account, Action, Entry, Posting, entries, mirrored
+from canonical.valuation import valued
 
 _NUMBER = "DOC-"
 

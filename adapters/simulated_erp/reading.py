@@ -18,6 +18,10 @@ class SimulatedErpBooks:
     def __init__(self, url: str, *, timeout_s: float = 30.0) -> None:
         self._erp = SimulatedErpConnector(url, timeout_s=timeout_s)
 
+    @property
+    def not_kept(self) -> frozenset[str]:
+        return frozenset()
+
     async def documents(self) -> AsyncIterator[HeldDocument]:
         async for document in self._erp.documents():
             yield held(document)

@@ -20,9 +20,12 @@ from adapters.simulated_erp.process import RunningErp, start
 from canonical.errors import TransientFailure
 from canonical.identity import PostingKey
 from canonical.postings import Action, Command, PostPayment
+from tests.erp.bench import tryton_bench
+from tests.erp.premises import tryton, tryton_home, tryton_server
 from twins.ports import Confirmed, ErpConnector, Refused
 
 pytestmark = pytest.mark.live
+__all__ = ["tryton", "tryton_bench", "tryton_home", "tryton_server"]
 PAID = Command(
     Action.POST,
     1,
@@ -124,7 +127,7 @@ async def simulated(premises: Premises) -> AsyncIterator[Bench]:
     await connector.close()
 
 
-@pytest.fixture(params=["simulated"])
+@pytest.fixture(params=["simulated", "tryton_bench"], ids=["simulated", "tryton"])
 def bench(request: pytest.FixtureRequest) -> Bench:
     found: Bench = request.getfixturevalue(request.param)
     return found

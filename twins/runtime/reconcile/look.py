@@ -53,7 +53,7 @@ async def look_at_documents(
         sums = await _spooled(books, spool, progress)
         after = await books.balances()
         keys = 0
-        async for page in _pages(ledgers, erp):
+        async for page in _pages(ledgers, erp, books.not_kept):
             held = await asyncio.to_thread(spool.take, page)
             for key, filed in page.items():
                 look.add(
@@ -103,10 +103,12 @@ async def _spooled(books: ErpBooks, spool: Spool, progress: Progress) -> dict[Ac
     return sums
 
 
-async def _pages(ledgers: Ledgers, erp: str) -> AsyncIterator[dict[PostingKey, list[Filed]]]:
+async def _pages(
+    ledgers: Ledgers, erp: str, not_kept: Collection[str]
+) -> AsyncIterator[dict[PostingKey, list[Filed]]]:
     after: PostingKey | None = None
     while filed := await ledgers.ledger(erp, after, PAGE):
-        yield _by_key(filed)
+        yield _by_key([one for one in filed if one.record.posting.command not in not_kept])
         after = filed[-1].record.key
 
 
