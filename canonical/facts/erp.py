@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Annotated, Literal
-
-from pydantic import Field
+from typing import Literal
 
 from canonical.facts.base import Fact, Rank
 from canonical.identity import Kind
@@ -37,7 +35,7 @@ class PostingRejected(Fact):
     version: Whole
     action: Literal["post", "reverse"]
     reason: Text
-    again: Annotated[int, Field(ge=0)] = 0
+    again: int = 0
     """How often the command had been sent again by hand."""
 
 
@@ -77,7 +75,7 @@ class PostingResent(Fact):
     posting_key: Text
     version: int
     action: Literal["post", "reverse"]
-    again: Annotated[int, Field(ge=0)] = 0
+    again: int = 0
     """That of the refusal."""
     request: Identifier
     """Chosen by who asks; the same request twice is one."""
