@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
 from aio_pika import Message, connect
-from aio_pika.abc import AbstractIncomingMessage
 from structlog.testing import capture_logs
 
 from adapters.amqp.consumer import AmqpConsumer
@@ -20,12 +19,12 @@ from canonical.errors import TransientFailure
 from canonical.facts.order import OrderCancelRequested
 from canonical.facts.tracking import Milestone, TrackingScanned
 from tests import services
-from tests.contracts.test_delivery import Intake, crash
+from tests.contracts.test_delivery import Intake, Letters, crash
 from tests.live.servers import frozen, kill, own, rabbitmqctl
 from tests.services import Server
 from tests.stories import placed
 from tests.world import tell
-from twins.ports import Publication, Verdict
+from twins.ports import Fault, Publication, Rejected, Verdict
 
 pytestmark = pytest.mark.live
 
@@ -49,6 +48,11 @@ class Way:
     intake: Intake
     publisher: AmqpPublisher
     consumer: AmqpConsumer
+    letters: Letters = field(default_factory=Letters)
+
+    def another(self, intake: Intake) -> AmqpConsumer:
+        """A further consumer of the same queues, not started."""
+        return consumer_of(self.broker, intake, self.letters, self.prefix)
 
     @property
     def names(self) -> Names:
@@ -84,13 +88,17 @@ class Way:
             return sum(queue.declaration_result.message_count or 0 for queue in queues)
 
 
+def consumer_of(broker: Server, intake: Intake, letters: Letters, prefix: str) -> AmqpConsumer:
+    return AmqpConsumer(broker.url, intake, letters, prefix=prefix, prefetch=200, patience=HASTY)  # type: ignore[arg-type]
+
+
 @pytest.fixture
 async def way(broker: Server) -> AsyncIterator[Way]:
-    prefix, intake = f"test-{os.urandom(4).hex()}", Intake()
+    prefix, intake, letters = f"test-{os.urandom(4).hex()}", Intake(), Letters()
     publisher = AmqpPublisher(broker.url, prefix=prefix, patience=HASTY)
-    consumer = AmqpConsumer(broker.url, intake, prefix=prefix, prefetch=200, patience=HASTY)
+    consumer = consumer_of(broker, intake, letters, prefix)
     await consumer.start()
-    yield Way(broker, prefix, intake, publisher, consumer)
+    yield Way(broker, prefix, intake, publisher, consumer, letters)
     await publisher.close()
     await asyncio.wait_for(consumer.stop(), BOUNDED_S)
     await clear_away(broker.url, Names(prefix))
@@ -141,7 +149,7 @@ async def test_a_queue_that_was_deleted_is_declared_and_consumed_again(way: Way)
     await way.until_taken(orders(5, "BEFORE"))
     for name in (way.names.ingest, way.names.bulk):
         await asyncio.to_thread(rabbitmqctl, way.broker, "delete_queue", name)
-    await way.until(lambda: not way.consumer._outage.lasts and len(way.consumer._lanes) == 2)
+    await way.until(lambda: not way.consumer._outage.lasts and len(way.consumer._lanes) == 3)
     await way.publish(orders(5, "AFTER"))
     await way.until_taken(orders(5, "AFTER"))
 
@@ -166,7 +174,7 @@ async def test_a_batch_that_is_committed_after_its_channel_is_gone_acknowledges_
     await way.publish(orders(30))
     await asyncio.wait_for(way.intake.entered.wait(), BOUNDED_S)
     lanes, way.consumer._lanes = way.consumer._lanes, []  # these live on, and will want to acknowledge
-    later = AmqpConsumer(way.broker.url, Intake(gate=asyncio.Event()), prefix=way.prefix, patience=HASTY)
+    later = way.another(Intake(gate=asyncio.Event()))
     await asyncio.to_thread(rabbitmqctl, way.broker, "close_all_connections", "maintenance")
     await way.consumer.stop()
     await later.start()
@@ -184,7 +192,7 @@ async def test_a_frozen_broker_keeps_nobody_waiting_and_is_come_back_to(way: Way
         for work in (way.publisher.publish(orders(3)), way.publisher.check()):
             with pytest.raises(TransientFailure):
                 await asyncio.wait_for(work, BOUNDED_S)
-        leaving = AmqpConsumer(way.broker.url, Intake(), prefix=way.prefix, patience=HASTY)
+        leaving = way.another(Intake())
         with pytest.raises(TransientFailure):
             await asyncio.wait_for(leaving.start(), BOUNDED_S)
     await way.publish(orders(5, "AFTER"))
@@ -192,9 +200,9 @@ async def test_a_frozen_broker_keeps_nobody_waiting_and_is_come_back_to(way: Way
 
 
 async def test_a_consumer_stops_while_the_broker_is_away(way: Way) -> None:
-    leaving = AmqpConsumer(way.broker.url, Intake(), prefix=way.prefix, patience=HASTY)
+    leaving = way.another(Intake())
     await leaving.start()
-    hanging = AmqpConsumer(way.broker.url, Intake(), prefix=way.prefix, patience=HASTY)
+    hanging = way.another(Intake())
     await hanging.start()
     with frozen(way.broker):
         await asyncio.wait_for(hanging.stop(), BOUNDED_S)
@@ -224,37 +232,35 @@ async def test_a_broker_out_of_memory_refuses_in_time_says_so_and_takes_again(wa
     await way.until_taken(orders(300, "FULL"))
 
 
-async def test_what_is_refused_while_the_broker_is_full_becomes_a_dead_letter_later(
-    way: Way,
-) -> None:
-    """And what is not refused is taken meanwhile: dead letters go by a connection of their own."""
+async def test_what_is_refused_while_the_broker_is_full_is_a_dead_letter_all_the_same(way: Way) -> None:
+    """And acknowledged: nothing needs to be published for it."""
     way.intake.refuse = lambda message: b"BAD" in message.body
-    await way.publish(orders(1, "BAD"))  # its connection for dead letters has published, and will be blocked
     way.intake.gate = asyncio.Event()
     await way.publish(orders(3, "BAD"))
-    scans = [Publication(tell("tracking/ups:1Z9", SCAN, number).structured()) for number in range(5)]
-    await way.publish(scans)
     await asyncio.to_thread(rabbitmqctl, way.broker, "set_vm_memory_high_watermark", "0.00001")
     try:
         way.intake.gate.set()
-        await way.until_taken(scans)
+        await way.until(lambda: len(way.letters.kept) == 3)
     finally:
         await asyncio.to_thread(rabbitmqctl, way.broker, "set_vm_memory_high_watermark", "0.6")
-    await way.until(lambda: way.consumer.counts.consumed >= 4 + len(scans))
-    assert {letter.body for letter in await dead_letters(way)} >= {one.body for one in orders(3, "BAD")}
+    assert {letter.body for letter, _ in way.letters.kept} == {one.body for one in orders(3, "BAD")}
     await way.consumer.stop()
     assert await way.left() == 0
 
 
-async def test_a_letter_that_no_queue_takes_is_not_lost(way: Way) -> None:
+async def test_what_no_queue_takes_is_not_lost(way: Way) -> None:
     """Returned by the broker: its topology was taken away, and is declared anew for the next attempt."""
     unknown = Publication(placed().structured().replace(b"order.placed.v1", b"order.sung.v1"))
     await way.publish(orders(1))
+    await way.consumer.stop()
     await asyncio.to_thread(rabbitmqctl, way.broker, "delete_queue", way.names.dead)
     with pytest.raises(TransientFailure):
         await way.publisher.publish([unknown])
     await way.publisher.publish([unknown])
-    assert [letter.body for letter in await dead_letters(way)] == [unknown.body]
+    later = way.another(way.intake)
+    await later.start()
+    assert [letter.body for letter, _ in await dead_letters(way)] == [unknown.body]
+    await later.stop()
 
 
 # --- the twins' side is away -----------------------------------------------------------------------------
@@ -300,7 +306,7 @@ async def test_a_cancel_is_not_stuck_behind_a_mass_of_scans(way: Way) -> None:
             await asyncio.sleep(0.2)
     cancel = Publication(tell("order/SO-1", OrderCancelRequested(request_id="R-1")).structured())
     await way.publish([cancel])
-    later = AmqpConsumer(way.broker.url, way.intake, prefix=way.prefix, patience=HASTY)
+    later = way.another(way.intake)
     await later.start()
     await way.until(lambda: len(way.intake.taken) > 20_000)
     await later.stop()
@@ -314,9 +320,10 @@ async def test_a_message_that_breaks_the_intake_ends_among_the_dead_letters_alon
     some = [*orders(20, "BEFORE"), *orders(1, "POISON"), *orders(20, "AFTER")]
     await way.publish(some)
     letters = await dead_letters(way)
-    assert [letter.body for letter in letters] == [orders(1, "POISON")[0].body]
-    assert reason_of(letters[0]) == "delivery_limit"
-    assert {one.body for one in breaking.taken} == {one.body for one in some} - {letters[0].body}
+    assert [letter.body for letter, _ in letters] == [orders(1, "POISON")[0].body]
+    assert "given up after 20 deliveries" in letters[0][1].reason
+    assert letters[0][1].fault is Fault.TWINSYNC
+    assert {one.body for one in breaking.taken} == {one.body for one in some} - {letters[0][0].body}
     assert breaking.broke <= DELIVERY_LIMIT + 3, "not in a hot loop"
 
 
@@ -328,7 +335,7 @@ async def test_a_message_that_kills_its_consumer_takes_no_other_with_it(way: Way
     deadly, deaths = DeadlyIntake(), 0
     while deaths <= DELIVERY_LIMIT:
         deadly.died.clear()
-        doomed = AmqpConsumer(way.broker.url, deadly, prefix=way.prefix, patience=HASTY)
+        doomed = way.another(deadly)
         await doomed.start()
         waiting = asyncio.create_task(deadly.died.wait())
         await asyncio.wait([waiting], timeout=5)
@@ -337,9 +344,12 @@ async def test_a_message_that_kills_its_consumer_takes_no_other_with_it(way: Way
         deaths += deadly.died.is_set()
         if not deadly.died.is_set():
             break
+    survivor = way.another(deadly)
+    await survivor.start()
     letters = await dead_letters(way)
-    assert [letter.body for letter in letters] == [some[0].body]
-    assert reason_of(letters[0]) == "delivery_limit"
+    await survivor.stop()
+    assert [letter.body for letter, _ in letters] == [some[0].body]
+    assert "given up after 20 deliveries" in letters[0][1].reason
     assert {one.body for one in deadly.taken} == {one.body for one in some[1:]}
 
 
@@ -365,24 +375,11 @@ class DeadlyIntake(Intake):
         return await super().take(messages)
 
 
-def reason_of(letter: AbstractIncomingMessage) -> object:
-    (death, *_) = letter.headers["x-death"]  # type: ignore[misc]
-    return death["reason"].decode() if isinstance(death["reason"], bytes) else death["reason"]  # type: ignore[index,call-overload]
-
-
-async def dead_letters(way: Way) -> list[AbstractIncomingMessage]:
+async def dead_letters(way: Way) -> list[tuple[Publication, Rejected]]:
     """All that come, until none has come for a second."""
-    found: list[AbstractIncomingMessage] = []
-    async with asyncio.timeout(BOUNDED_S), await connect(way.broker.url) as admin:
-        queue = await (await admin.channel()).get_queue(way.names.dead, ensure=False)
-        quiet = 0
-        while quiet < 20 or not found:
-            message = await queue.get(fail=False)
-            if message is None:
-                quiet += 1
-                await asyncio.sleep(0.05)
-            else:
-                found.append(message)
-                await message.ack()
-                quiet = 0
-    return found
+    async with asyncio.timeout(BOUNDED_S):
+        known = -1
+        while not way.letters.kept or known != len(way.letters.kept):
+            known = len(way.letters.kept)
+            await asyncio.sleep(1.0)
+    return way.letters.kept
