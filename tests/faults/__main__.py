@@ -12,6 +12,7 @@ import argparse
 import logging
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -24,6 +25,7 @@ RATE_PER_S = 160.0
 
 def main() -> int:
     told = _arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started and mounted is cleared
     logging.getLogger("ray").setLevel(logging.ERROR)
     build = Path(".build")
     build.mkdir(exist_ok=True)

@@ -28,6 +28,7 @@ from tests.faults.plan import Stroke, Trouble, plan
 from tests.faults.stage import Nodes, Stage, say, stage, undisturbed
 from tests.faults.strokes import Struck, possible, strike
 from tests.faults.telling import Log, Readings, client, over_amqp, over_http, read_on, tell
+from twins.ports import LetterFilter
 from twins.runtime.cluster import NAMESPACE, RayCalls
 from twins.runtime.ingest import Directory
 
@@ -175,7 +176,7 @@ async def _judged(
     rows = await stored(installation)
     outcome = await outcome_of(installation, {}, 0, len(messages), seconds)
     store = installation.store()
-    letters = len(await store.letters(100))
+    letters = len(await store.letters(LetterFilter(), 100))
     await store.close()
     judgement = judge(messages, rows, outcome, reference, letters)
     recovered = {
