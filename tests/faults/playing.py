@@ -91,7 +91,7 @@ async def _undisturbed(folder: Path, messages: Sequence[Event]) -> Outcome:
         await start_twins(calm)
         try:
             send, close = over_amqp(calm, _directory(calm))
-            await tell(messages, send, 1e9, Log())
+            await tell(messages, send, 1e9, Log(), chunk=200)
             await close()
             counts = await quiet(calm, 0)
             return await outcome_of(calm, counts, 0, len(messages), time.monotonic() - started)

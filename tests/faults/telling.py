@@ -38,9 +38,9 @@ class Log:
     """Times that a chunk had to be told again."""
 
 
-async def tell(events: Sequence[Event], send: Send, rate_per_s: float, log: Log) -> None:
+async def tell(events: Sequence[Event], send: Send, rate_per_s: float, log: Log, chunk: int = CHUNK) -> None:
     """Publish at a steady rate from several publishers; returns when all is acknowledged."""
-    chunks = iter([events[start : start + CHUNK] for start in range(0, len(events), CHUNK)])
+    chunks = iter([events[start : start + chunk] for start in range(0, len(events), chunk)])
     started = monotonic()
     async with asyncio.TaskGroup() as group:
         for _ in range(PUBLISHERS):
