@@ -20,7 +20,7 @@ from pathlib import Path
 from ops.local import ray_home
 
 EVENTS = 20_000
-RATE_PER_S = 160.0
+RATE_PER_S = 180.0
 
 
 def main() -> int:

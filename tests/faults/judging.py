@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 from sqlalchemy import select
@@ -140,3 +141,14 @@ def recovery_s(struck: Struck, rows: Iterable[Stored], log: Log, installation: I
             found = [row for row in rows if log.published.get(row.name, after) > after]
     commits = [row.recorded_at for row in found if row.recorded_at > after]
     return (min(commits) - after).total_seconds() if commits else None
+
+
+LOOK_S = 15.0
+
+
+def pause_s(struck: Struck, rows: Iterable[Stored]) -> float:
+    """The longest time without any commit of an event, in the seconds after the stroke."""
+    end = struck.at + timedelta(seconds=LOOK_S)
+    moments = {row.recorded_at for row in rows if not row.type.startswith(REPLY)}
+    commits = sorted({struck.at, *(moment for moment in moments if struck.at < moment <= end)})
+    return max(((later - sooner).total_seconds() for sooner, later in pairwise(commits)), default=LOOK_S)

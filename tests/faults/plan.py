@@ -32,7 +32,7 @@ class Stroke:
     trouble: Trouble
 
 
-FIRST, LAST = 0.03, 0.92
+FIRST, LAST = 0.03, 0.9
 """Between which shares of the events trouble strikes: some must be taken before, and some after."""
 
 

@@ -23,7 +23,7 @@ from ops.demo.outcome import Outcome, outcome_of
 from ops.demo.telling import told
 from ops.local import quiet, start_http, start_twins, stop_twins
 from ops.wiring import Installation
-from tests.faults.judging import Judgement, Stored, judge, recovery_s, stored
+from tests.faults.judging import Judgement, Stored, judge, pause_s, recovery_s, stored
 from tests.faults.plan import Stroke, Trouble, plan
 from tests.faults.stage import Nodes, Stage, say, stage, undisturbed
 from tests.faults.strokes import Struck, possible, strike
@@ -35,7 +35,7 @@ from twins.runtime.ingest import Directory
 EVENTS_AN_ORDER = 33
 SETTLE_S = 240.0
 """How long it may take until nothing is on its way any more."""
-out = Console(width=150)
+out = Console(width=170)
 
 
 def play(seed: int, way: str, events: int, rate: float, folder: Path) -> bool:
@@ -182,7 +182,8 @@ async def _judged(
     recovered = {
         struck.stroke.number: recovery_s(struck, rows, run.log, installation) for struck in run.struck
     }
-    out.print(_strokes_table(run, recovered))
+    pauses = {struck.stroke.number: pause_s(struck, rows) for struck in run.struck}
+    out.print(_strokes_table(run, recovered, pauses))
     out.print(_verdict_table(run, judgement, messages, rows, outcome))
     hosts = [one for one in run.struck if one.stroke.trouble is Trouble.KILL_HOST]
     verdict = {
@@ -201,8 +202,9 @@ async def _judged(
     return judgement.good
 
 
-def _strokes_table(run: Run, recovered: dict[int, float | None]) -> Table:
-    table = Table("#", "after events", "trouble", "struck", "lasted", "recovered after", box=None)
+def _strokes_table(run: Run, recovered: dict[int, float | None], pauses: dict[int, float]) -> Table:
+    heads = ("#", "after events", "trouble", "struck", "lasted", "recovered after", "longest pause")
+    table = Table(*heads, box=None)
     for one in sorted(run.struck, key=lambda struck: struck.stroke.number):
         seconds = recovered[one.stroke.number]
         lasted = (one.over - one.at).total_seconds() if one.over is not None else 0.0
@@ -213,9 +215,11 @@ def _strokes_table(run: Run, recovered: dict[int, float | None]) -> Table:
             one.on,
             f"{lasted:.1f} s",
             "none came" if seconds is None else f"{seconds:.2f} s",
+            f"{pauses[one.stroke.number]:.2f} s",
         )
     table.caption = (
-        "recovered: the first commit that needs what was struck, counted from the end of what lasts"
+        "recovered: the first commit that needs what was struck; what lasts, from its end. longest pause: "
+        "without any commit, in the 15 s after the stroke"
     )
     return table
 

@@ -20,7 +20,7 @@ from adapters.simulated_erp.connector import SimulatedErpConnector
 from adapters.simulated_erp.process import RunningErp
 from adapters.simulated_erp.process import start as start_erp
 from ops.local import free_port
-from ops.settings import Settings
+from ops.settings import ErpSettings, Settings
 from ops.wiring import Installation
 from tests.services import Server, postgres, rabbitmq
 
@@ -121,6 +121,7 @@ def _settings(data: Path, erp: RunningErp) -> Settings:
         data_dir=data,
         erp_connector="simulated",
         erp_url=erp.url,
+        erps={"main": ErpSettings(connector="simulated", url=erp.url, rate_per_s=1_000, burst=200)},
         pooled_hosts=2,
         lease_s=LEASE_S,
         sweep_every_s=1.0,

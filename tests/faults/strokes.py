@@ -96,7 +96,9 @@ async def freeze_host(stroke: Stroke, stage: Stage) -> Struck:
 
 
 async def kill_replica(stroke: Stroke, stage: Stage) -> Struck:
-    pids = _workers(stage, "ray::ServeReplica")
+    async with asyncio.timeout(FIND_WITHIN_S):
+        while not (pids := _workers(stage, "ray::ServeReplica")):
+            await asyncio.sleep(0.2)
     pid = Random(stroke.after).choice(sorted(pids))
     os.kill(pid, signal.SIGKILL)
     return _now(stroke, f"one of {len(pids)} replicas, process {pid}")

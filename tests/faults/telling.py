@@ -38,22 +38,31 @@ class Log:
     """Times that a chunk had to be told again."""
 
 
+class Pace:
+    """A steady rate; what was held up is not caught up with."""
+
+    def __init__(self, rate_per_s: float) -> None:
+        self._rate_per_s = rate_per_s
+        self._free_at = monotonic()
+
+    async def wait(self, events: int) -> None:
+        begins = max(monotonic(), self._free_at)
+        self._free_at = begins + events / self._rate_per_s
+        await asyncio.sleep(begins - monotonic())
+
+
 async def tell(events: Sequence[Event], send: Send, rate_per_s: float, log: Log, chunk: int = CHUNK) -> None:
     """Publish at a steady rate from several publishers; returns when all is acknowledged."""
     chunks = iter([events[start : start + chunk] for start in range(0, len(events), chunk)])
-    started = monotonic()
+    pace = Pace(rate_per_s)
     async with asyncio.TaskGroup() as group:
         for _ in range(PUBLISHERS):
-            group.create_task(_tell(chunks, send, started, rate_per_s, log))
+            group.create_task(_tell(chunks, send, pace, log))
 
 
-async def _tell(
-    chunks: Iterator[Sequence[Event]], send: Send, started: float, rate_per_s: float, log: Log
-) -> None:
+async def _tell(chunks: Iterator[Sequence[Event]], send: Send, pace: Pace, log: Log) -> None:
     for chunk in chunks:
-        early = started + len(log.published) / rate_per_s - monotonic()
-        if early > 0:
-            await asyncio.sleep(early)
+        await pace.wait(len(chunk))
         now = datetime.now(UTC)
         for event in chunk:
             log.published.setdefault((event.source, event.id), now)
