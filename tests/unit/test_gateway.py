@@ -126,6 +126,31 @@ async def test_after_a_time_out_it_looks_up_before_it_tells_again(system: System
     assert system.gateway.line.counts.looked_up == 3
 
 
+async def test_what_a_predecessor_told_is_looked_up_only_when_the_erp_has_had_time_to_post_it(
+    system: System,
+) -> None:
+    """A slow ERP posts what it was told after the gateway that told it died, and after its successor came."""
+    await system.host.take(messages(*golden()))
+    (first, *_) = await system.store.queued("main", 1)
+    doomed = await system.store.claim("gateway-main")
+    await system.store.sending("gateway-main", doomed, "main", [first.number])
+
+    async def reply(events: object) -> None:
+        await system.host.take_events(events)  # type: ignore[arg-type]
+
+    heir = Gateway(
+        "main", system.store, system.erp, Clock(), reply, moment=lambda: system.now, inherit_after_s=10.0
+    )
+    await heir.work()
+    assert first.command not in system.erp.told
+    await system.erp.tell(first.command)  # what the dead one had told comes through
+    system.now += 11
+    for _ in range(20):
+        await heir.work()
+    assert system.erp.told.count(first.command) == 1
+    assert await system.statuses(first.command.key) == [Status.CONFIRMED]
+
+
 async def test_while_the_erp_is_away_nothing_is_lost(system: System) -> None:
     system.erp.away = 9
     await system.host.take(messages(*golden()))

@@ -269,7 +269,11 @@ class GatewayActor(Watched):
         self._periods = Expiring(self._read_periods, PERIODS_CACHE_S)
         self._store, shadow = wiring.store(), wiring.shadow(erp)
         line = ErpLine(erp, wiring.connector(erp), wiring.pace(erp))
-        known: dict[str, Any] = {"closed_through": self._closed_through, "is_paused": self._is_paused}
+        known: dict[str, Any] = {
+            "closed_through": self._closed_through,
+            "is_paused": self._is_paused,
+            "inherit_after_s": line.pace.timeout_s,
+        }
         self._gateway = Gateway(erp, self._store, line, WallClock(), self._directory.take_events, **known)
         self._shadow = Gateway(erp, shadow, line, WallClock(), shadow.reply, name=f"shadow-{erp}", **known)
         """For what it is told in shadow of another instance; idle where it is not."""

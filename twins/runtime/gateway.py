@@ -83,8 +83,12 @@ class Gateway:
         is_paused: IsPaused | None = None,
         moment: Callable[[], float] = monotonic,
         draw: Callable[[], float] = random,
+        inherit_after_s: float = 0.0,
     ) -> None:
-        """*reply* commits the ERP's answers with the twins that own the postings.
+        """*inherit_after_s*: how long the ERP may still be at work on what a predecessor told it. Looked up
+        any sooner, a command may not be there yet, and be told a second time.
+
+        *reply* commits the ERP's answers with the twins that own the postings.
 
         *connector* may be a line that another gateway to the same ERP uses too, under another *name*; its
         pace is theirs then. *closed_through* tells the last closed day of a company's books. *moment*:
@@ -109,8 +113,12 @@ class Gateway:
         self._draw = draw
         self._awake = asyncio.Event()
         self._name = name or f"gateway-{erp}"
+        self._inherit_after_s = inherit_after_s
         self._epoch = 0
+        self._claimed_at = 0.0
         self._launched = 0
+        self._marked: set[int] = set()
+        """Commands that this incarnation has marked as sent; the others that are, a predecessor has told."""
         self._flying: dict[int, asyncio.Task[None]] = {}
         self._outcomes: list[_Outcome] = []
         self._resting: dict[int, float] = {}
@@ -171,6 +179,7 @@ class Gateway:
         """Commit the answers that are there, and fill the slots. Answers how many commands were finished."""
         if not self._epoch:
             self._epoch = await self._queue.claim(self._name)
+            self._claimed_at = self._moment()
         finished = await self._commit()
         self.counts.paused = int(self._is_paused is not None and await self._is_paused())
         if self.counts.paused or len(self._flying) > self._capacity // 2:
@@ -211,7 +220,13 @@ class Gateway:
         """Those that may be told and are not on their way; no more that failed than may be retried."""
         now = self._moment()
         self._budget = self._budget.passed(now)
-        idle = [one for one in decided.send if one.number not in self._flying.keys() | self._asked]
+        busy = self._flying.keys() | self._asked
+        settled = now >= self._claimed_at + self._inherit_after_s
+        idle = [
+            one
+            for one in decided.send
+            if one.number not in busy and (settled or not one.sent or one.number in self._marked)
+        ]
         again = [one for one in idle if self._resting.get(one.number, now + 1) <= now]
         fresh = [one for one in idle if one.number not in self._resting]
         return fresh + again[: int(self._budget.left)]
@@ -252,6 +267,7 @@ class Gateway:
             return
         numbers = [one.number for one in commands]
         marked = await self._queue.sending(self._name, self._epoch, self.erp, numbers)
+        self._marked |= marked
         for one in commands:
             if one.number in marked:
                 self._account(one)
@@ -315,6 +331,8 @@ class Gateway:
         one = outcome.one
         self._flying.pop(one.number, None)
         self._resting.pop(one.number, None)
+        if outcome.answer is not None:
+            self._marked.discard(one.number)
         match outcome.answer:
             case Confirmed():
                 self.counts.confirmed += 1
