@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import Awaitable, Sequence
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from enum import Enum
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, Protocol, TypeVar
 
 import ray
@@ -55,6 +56,7 @@ INGEST = "ingest"
 WATCH = "watch"
 """Name of the concurrency group in which an actor says that it is alive."""
 PERIODS_CACHE_S = 5.0
+READY_EVERY_S = 0.5
 START_S = 60.0
 """How long an actor may take to start before it counts as frozen."""
 T = TypeVar("T")
@@ -129,9 +131,24 @@ class Wiring(Protocol):
 
 
 class Watched:
-    """An actor that says it is alive however busy it is, and sees to it that the others are."""
+    """An actor that says it is alive however busy it is, and sees to it that the others are.
+
+    Ray restarts an actor by its constructor, which has no event loop: its own first call has one. Such a call
+    is lost where Ray still counts the actor as restarting, so it is made until one arrives.
+    """
 
     _watching: asyncio.Task[None] | None = None
+    _is_called = False
+
+    def _call_ready(self) -> None:
+        myself, self._is_called = ray.get_runtime_context().current_actor, False
+
+        def insist() -> None:
+            while not self._is_called:
+                myself.ready.remote()
+                sleep(READY_EVERY_S)
+
+        threading.Thread(target=insist, name="first call", daemon=True).start()
 
     @ray.method(concurrency_group=WATCH)  # type: ignore[untyped-decorator]
     async def alive(self) -> int:
@@ -142,11 +159,6 @@ class Watched:
         if self._watching is None:
             myself = ray.get_runtime_context().get_actor_name()
             self._watching = asyncio.create_task(_watch_others(wiring, str(myself)))
-
-
-def _call_ready_soon() -> None:
-    """Ray restarts an actor by its constructor, which has no event loop yet: its own first call has one."""
-    ray.get_runtime_context().current_actor.ready.remote()
 
 
 class HostActor(Watched, TwinHost):
@@ -176,13 +188,14 @@ class HostActor(Watched, TwinHost):
         self._leads = name == placement.pooled_names()[0]
         self._schedule = wiring.schedule(directory) if self._leads else None
         self._timers: asyncio.Task[None] | None = None
-        _call_ready_soon()
+        self._call_ready()
 
     async def ready(self) -> str:
         """Start the timers. Answers the host's name."""
+        self._is_called = True
         if self._timers is None:
             self._timers = asyncio.create_task(self.run_timers(self._wiring.sweep_every))
-            self._timers.add_done_callback(lambda _: _call_ready_soon())
+            self._timers.add_done_callback(lambda _: self._call_ready())
         elif self._timers.done():  # fenced; and Ray lets an actor exit within a call only
             await self._or_exit(self._timers)
         if self._leads:
@@ -244,10 +257,11 @@ class IngestActor(Watched):
         self._consumer = wiring.consumer(Directory(wiring.placement, RayCalls(wiring)), wiring.dead_letters())
         self._starting = asyncio.Lock()
         self._started = self._consumer is None
-        _call_ready_soon()
+        self._call_ready()
 
     async def ready(self) -> None:
         """Consume. Raises: TransientFailure where the broker is away."""
+        self._is_called = True
         self._watch(self._wiring)
         async with self._starting:
             if not self._started and self._consumer is not None:
@@ -278,9 +292,10 @@ class GatewayActor(Watched):
         self._shadow = Gateway(erp, shadow, line, WallClock(), shadow.reply, name=f"shadow-{erp}", **known)
         """For what it is told in shadow of another instance; idle where it is not."""
         self._running: list[asyncio.Task[None]] = []
-        _call_ready_soon()
+        self._call_ready()
 
     async def ready(self) -> None:
+        self._is_called = True
         if not self._running:
             self._running = [asyncio.create_task(self._run(one)) for one in (self._gateway, self._shadow)]
 
