@@ -57,6 +57,8 @@ WATCH = "watch"
 PERIODS_CACHE_S = 5.0
 START_S = 60.0
 """How long an actor may take to start before it counts as frozen."""
+METRICS_WITHIN_S = 3.0
+"""A scrape must not wait for a database that says nothing: then these figures are left out."""
 T = TypeVar("T")
 
 
@@ -299,6 +301,7 @@ class GatewayActor(Watched):
             "queued": backlog.queued,
             "troubled": backlog.troubled,
             "oldest_s": waited_s,
+            "refusals_open": (await self._store.refusals()).get(self._gateway.erp, 0),
         }
 
     async def _is_paused(self) -> bool:
@@ -499,17 +502,21 @@ async def stop(wiring: Wiring) -> None:
 
 
 async def metrics(wiring: Wiring) -> dict[tuple[str, str], dict[str, float]]:
-    """(role, actor name) → counters, of the pooled hosts and the gateways."""
+    """(role, actor name) → counters, of the pooled hosts and the gateways that answer in time."""
     names = [("host", name) for name in wiring.placement.pooled_names()]
     names += [("gateway", _gateway_name(erp)) for erp in wiring.erps]
-    answers = await asyncio.gather(
-        *(ray.get_actor(name, NAMESPACE).metrics.remote() for _, name in names), return_exceptions=True
-    )
+    answers = await asyncio.gather(*(_figures(name) for _, name in names), return_exceptions=True)
     return {
         who: answer
         for who, answer in zip(names, answers, strict=True)
         if not isinstance(answer, BaseException)
     }
+
+
+async def _figures(name: str) -> dict[str, float]:
+    """Raises: TimeoutError; what Ray raises where there is no such actor."""
+    asked = ray.get_actor(name, NAMESPACE).metrics.remote()
+    return await asyncio.wait_for(asked, METRICS_WITHIN_S)
 
 
 async def gateways(wiring: Wiring) -> dict[str, dict[str, float]]:
