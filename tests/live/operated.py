@@ -30,7 +30,7 @@ from ops.demo.day import ANY_CLOCK_S
 from ops.local import free_port
 from tests import services
 from tests.alerts import ROOT, Block, Rule, Sample, blocks, samples
-from tests.live.servers import own
+from tests.live.servers import family, own
 from tests.services import Server
 from tests.stories import placed
 
@@ -69,6 +69,10 @@ class Operated:
         return self.database.url.replace("+asyncpg", "")
 
     # --- the process
+
+    @property
+    def runs(self) -> bool:
+        return self._process is not None
 
     def start(self) -> None:
         """Returns when it is ready."""
@@ -113,18 +117,16 @@ class Operated:
         assert self._process is not None
         assert self._process.poll() is None, (self.folder / "log").read_text()
         with contextlib.suppress(httpx.TransportError):
-            return httpx.get(f"{self.url}/readyz").status_code == 200
+            return self.knows("/readyz") and self.knows("/v1/gaps")  # another's would not know the key
         return False
 
-    def lose_host(self) -> None:
-        """Its actor is ended for good, as on a machine where it cannot start again."""
-        script = f"import ray; ray.init({self._ray()!r}, namespace='twinsync', log_to_driver=False); "
-        script += "ray.kill(ray.get_actor('host-0'))"
-        quiet = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "disabled"}
-        subprocess.run([sys.executable, "-c", script], env=_outer() | quiet, check=True, timeout=60)
-
-    def _ray(self) -> str:
-        return (self.folder / "ray" / "ray_current_cluster").read_text().strip()
+    def freeze_hosts(self) -> None:
+        """All that would replace one another: hosts and ingest hang at once, as on a machine that swaps."""
+        assert self._process is not None
+        frozen = [pid for pid in family(self._process.pid) if _is_frozen_first(pid)]
+        assert len(frozen) >= 2
+        for pid in frozen:
+            os.kill(pid, signal.SIGSTOP)
 
     # --- what it is told and what it says
 
@@ -173,17 +175,19 @@ class Operated:
     def tried(
         self,
         rule: Rule,
-        bring_about: Callable[[], object],
+        bring_about: Callable[[], object] | None,
         names: Callable[[], Mapping[str, str]] = dict,
         by_hand: ByHand | None = None,
     ) -> str:
         """Bring about what a rule is raised by, follow its runbook, and see that it is over.
 
-        *names*: what a person reads off the steps before and sets. Answers what the scripts printed.
+        *bring_about*: None where it is so already. *names*: what a person reads off the steps before and
+        sets. Answers what the scripts printed.
         """
-        until(lambda: not rule.holds(before := self.scrape(), before))
         before = self.scrape()
-        bring_about()
+        if bring_about is not None:
+            until(lambda: not rule.holds(self.scrape(), before))
+            bring_about()
         until(lambda: rule.holds(self.scrape(), before))
         raised = self.scrape()
         printed = self._follow(blocks(rule.runbook), names(), by_hand or {})
@@ -233,6 +237,7 @@ class Operated:
             "TWINSYNC_API_KEY": KEY,
             "DATABASE": self.database_url,
             "ERP": ERP,
+            "COLUMNS": "200",
         }
 
     def write_programs(self) -> None:
@@ -250,6 +255,13 @@ class Operated:
             (programs / name).chmod(0o755)
 
 
+def _is_frozen_first(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        title = Path(f"/proc/{pid}/cmdline").read_bytes()
+        return title.startswith((b"ray::HostActor", b"ray::IngestActor"))
+    return False
+
+
 def _outer() -> dict[str, str]:
     """Our environment without what another Ray or another twinsync of these tests has put there."""
     ours = ("RAY_", "TWINSYNC_")
@@ -258,7 +270,7 @@ def _outer() -> dict[str, str]:
 
 @contextlib.contextmanager
 def operated() -> Iterator[Operated]:
-    """With servers that nobody else uses, so that they may be killed."""
+    """Not started yet, with servers that nobody else uses, so that they may be killed."""
     if missing := [name for name in NEEDED if shutil.which(name) is None]:
         pytest.skip(f"a runbook needs {', '.join(missing)}")
     folder = Path(tempfile.mkdtemp(prefix="ops-"))
@@ -269,5 +281,4 @@ def operated() -> Iterator[Operated]:
         made = Operated(folder, database, broker, stack.enter_context(start_erp()))
         made.write_programs()
         stack.callback(made.stop)
-        made.start()
         yield made
