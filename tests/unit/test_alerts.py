@@ -12,6 +12,7 @@ import typer.main
 
 from ops.cli import app
 from ops.metrics import CATALOGUE, NAMES
+from ops.settings import Settings
 from tests.alerts import DOWN, ROOT, RULES, RUNBOOKS, Block, Rule, Sample, blocks, rules
 
 RULES_TESTED = Path(__file__).with_name("alerts.promtool.yml")
@@ -53,7 +54,7 @@ def test_a_runbook_says_all_that_one_needs_at_night(rule: Rule) -> None:
 
 
 @EACH_RULE
-def test_a_runbook_names_only_commands_and_metrics_that_exist(rule: Rule) -> None:
+def test_a_runbook_names_only_commands_metrics_and_settings_that_exist(rule: Rule) -> None:
     text = (ROOT / rule.runbook).read_text()
     known = _commands()
     for line in re.findall(r"^twinsync (.+)$|`twinsync (.+?)`", text, re.MULTILINE):
@@ -61,6 +62,8 @@ def test_a_runbook_names_only_commands_and_metrics_that_exist(rule: Rule) -> Non
         assert said[0] in known or " ".join(said[:2]) in known, said
     for metric in re.findall(r"\btwinsync_\w+", text):
         assert named(metric) in NAMES, metric
+    for setting in re.findall(r"\bTWINSYNC_(\w+)", text):
+        assert setting in {"URL", "API_KEY"} or setting.lower() in Settings.model_fields, setting
 
 
 def _commands() -> set[str]:
