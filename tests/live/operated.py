@@ -8,6 +8,7 @@ import os
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import randrange
 from typing import Any
 
 import httpx
@@ -27,7 +29,6 @@ from adapters.simulated_erp.process import start as start_erp
 from canonical.envelope import BATCH, STRUCTURED, Event, batch
 from canonical.facts.order import OrderPlaced
 from ops.demo.day import ANY_CLOCK_S
-from ops.local import free_port
 from tests import services
 from tests.alerts import ROOT, Block, Rule, Sample, blocks, samples
 from tests.live.servers import family, own
@@ -56,7 +57,7 @@ class Operated:
     database: Server
     broker: Server
     erp: RunningErp
-    port: int = field(default_factory=free_port)
+    port: int = field(default_factory=lambda: _kept_port())
     told: int = 0
     _process: subprocess.Popen[bytes] | None = None
 
@@ -84,6 +85,9 @@ class Operated:
                 stdout=log,
                 stderr=log,
             )
+        self.until_ready()
+
+    def until_ready(self) -> None:
         until(self._is_ready)
 
     def stop(self) -> None:
@@ -260,6 +264,15 @@ def _is_frozen_first(pid: int) -> bool:
         title = Path(f"/proc/{pid}/cmdline").read_bytes()
         return title.startswith((b"ray::HostActor", b"ray::IngestActor"))
     return False
+
+
+def _kept_port() -> int:
+    """A free one below those that the system gives away: Ray takes hundreds of those while it starts."""
+    while True:
+        port = randrange(20_000, 32_000)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def _outer() -> dict[str, str]:

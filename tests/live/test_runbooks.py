@@ -30,8 +30,14 @@ def stopped() -> Iterator[Operated]:
 
 @pytest.fixture
 def site(stopped: Operated) -> Operated:
+    """All is well, whatever became of the test before."""
+    for server in (stopped.database, stopped.broker):
+        if not server.runs():
+            server.start()
+    stopped.set_erp("/faults", {})
     if not stopped.runs:
         stopped.start()
+    stopped.until_ready()
     stopped.tell(*master_data())
     return stopped
 

@@ -42,6 +42,7 @@ from twins.runtime.expiring import Expiring
 from twins.runtime.gaps import GapWatch
 from twins.runtime.gateway import Gateway
 from twins.runtime.host import Aspect, Residency, TwinHost
+from twins.runtime.in_time import in_time
 from twins.runtime.ingest import Directory
 from twins.runtime.letters import LetterWatch
 from twins.runtime.line import ErpLine, Pace
@@ -505,18 +506,11 @@ async def metrics(wiring: Wiring) -> dict[tuple[str, str], dict[str, float]]:
     """(role, actor name) → counters, of the pooled hosts and the gateways that answer in time."""
     names = [("host", name) for name in wiring.placement.pooled_names()]
     names += [("gateway", _gateway_name(erp)) for erp in wiring.erps]
-    answers = await asyncio.gather(*(_figures(name) for _, name in names), return_exceptions=True)
-    return {
-        who: answer
-        for who, answer in zip(names, answers, strict=True)
-        if not isinstance(answer, BaseException)
-    }
+    return await in_time({who: _figures(who[1]) for who in names}, METRICS_WITHIN_S)
 
 
 async def _figures(name: str) -> dict[str, float]:
-    """Raises: TimeoutError; what Ray raises where there is no such actor."""
-    asked = ray.get_actor(name, NAMESPACE).metrics.remote()
-    return await asyncio.wait_for(asked, METRICS_WITHIN_S)
+    return await ray.get_actor(name, NAMESPACE).metrics.remote()  # type: ignore[no-any-return]
 
 
 async def gateways(wiring: Wiring) -> dict[str, dict[str, float]]:
