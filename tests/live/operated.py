@@ -93,7 +93,7 @@ class Operated:
     def stop(self) -> None:
         if self._process is not None:
             self._process.send_signal(signal.SIGTERM)
-            self._process.wait(60)
+            self._process.wait(WITHIN_S)
             self._process = None
 
     def restart(self) -> None:
