@@ -10,6 +10,7 @@ from ray import serve
 
 from adapters.http.api import Service, build_api
 from adapters.http.erps import ErpDesk
+from adapters.http.health import Readiness
 from adapters.http.reconciliations import Reconciling
 from ops.metrics import exposition
 from ops.settings import Settings
@@ -38,6 +39,7 @@ def _service(installation: Installation) -> Service:
     checks = {"database": store.ping, "hosts": calls.check}
     if settings.amqp_url is not None:
         checks["broker"] = publisher.check
+    readiness = Readiness(checks)
     return Service(
         intake=directory,
         publisher=publisher,
@@ -65,7 +67,7 @@ def _service(installation: Installation) -> Service:
         webhook_secrets={
             name: secret.get_secret_value() for name, secret in settings.webhook_secrets.items()
         },
-        metrics=lambda: exposition(installation, metrics),
+        metrics=lambda: exposition(installation, metrics, readiness.states),
         erps=ErpDesk(
             installation.erps,
             store,

@@ -138,8 +138,8 @@ def publish(
     topic: Topic = None,
     connection: ConnectionName = "default",
     setting: ConnectionSettings = None,
-    url: Annotated[str, typer.Option(help="Where twinsync answers.")] = "http://127.0.0.1:8080",
-    key: Annotated[str, typer.Option(envvar="TWINSYNC_API_KEY", help="An API key.")] = "",
+    url: Url = HERE,
+    key: Key = "",
     broker: Annotated[
         str | None, typer.Option(envvar="TWINSYNC_AMQP_URL", help="Publish to this RabbitMQ instead of HTTP.")
     ] = None,

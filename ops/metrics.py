@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -77,6 +78,7 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry("gateway", "flying", "twinsync_erp_flying", "gauge", "Commands being told, or about to be"),
     Entry("gateway", "resting", "twinsync_erp_resting", "gauge", "Commands that wait for their next attempt"),
     Entry("gateway", "troubled", "twinsync_erp_troubled", "gauge", "Commands whose last attempt failed"),
+    Entry("gateway", "refusals_open", "twinsync_erp_refusals_open", "gauge", "Refusals that nobody settled"),
     Entry("gateway", "oldest_s", "twinsync_erp_oldest_seconds", "gauge", "How long the oldest command waits"),
 )
 
@@ -85,18 +87,31 @@ DIFFERENCES_NAME = "twinsync_reconciliation_differences"
 DIFFERENCES_MEANING = "What the last reconciliation found, where it is scheduled"
 
 
+READY_NAME = "twinsync_ready"
+READY_MEANING = "1 where what readiness asks answers: database, hosts, broker"
+NAMES = frozenset({*(entry.name for entry in CATALOGUE), DIFFERENCES_NAME, READY_NAME})
+"""Of all metrics; in the text format a counter's ends in ``_total``."""
+
+
 async def exposition(
-    installation: Installation, read: Callable[[Installation], Awaitable[Figures]]
+    installation: Installation,
+    read: Callable[[Installation], Awaitable[Figures]],
+    ready: Callable[[], Awaitable[Mapping[str, bool]]],
 ) -> tuple[bytes, str]:
-    """All metrics of all actors in the Prometheus text format, and its content type."""
+    """All metrics of all actors in the Prometheus text format, and its content type.
+
+    *ready*: name of each check → whether it succeeds.
+    """
     registry = CollectorRegistry()
-    registry.register(_Snapshot(await read(installation)))
+    figures, states = await asyncio.gather(read(installation), ready())
+    registry.register(_Snapshot(figures, states))
     return generate_latest(registry), CONTENT_TYPE_LATEST
 
 
 @dataclass(frozen=True, eq=False)
 class _Snapshot:
     figures: Figures
+    ready: Mapping[str, bool]
 
     def collect(self) -> Iterator[Metric]:
         for entry in CATALOGUE:
@@ -107,6 +122,7 @@ class _Snapshot:
                     metric.add_metric((actor,), counts[entry.figure])
             yield metric
         yield self._differences()
+        yield self._ready()
 
     def _differences(self) -> Metric:
         metric = GaugeMetricFamily(DIFFERENCES_NAME, DIFFERENCES_MEANING, labels=("kind",))
@@ -114,4 +130,10 @@ class _Snapshot:
             for figure, value in counts.items():
                 if figure.startswith(DIFFERENCES):
                     metric.add_metric((figure.removeprefix(DIFFERENCES),), value)
+        return metric
+
+    def _ready(self) -> Metric:
+        metric = GaugeMetricFamily(READY_NAME, READY_MEANING, labels=("check",))
+        for check, succeeds in self.ready.items():
+            metric.add_metric((check,), float(succeeds))
         return metric

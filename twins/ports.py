@@ -585,6 +585,10 @@ class ErpControl(Protocol):
 
     async def backlogs(self) -> dict[str, Backlog]: ...
 
+    async def refusals(self) -> dict[str, int]:
+        """ERP instance → how many of its refusals nothing has settled."""
+        ...
+
     async def oldest(self, erp: str, limit: int) -> list[QueuedCommand]:
         """Commands that have waited longest."""
         ...

@@ -39,6 +39,11 @@ class Readiness:
         answers = {name: self._answer(asked) for name, asked in self._asked.items()}
         return {name: failure for name, failure in answers.items() if failure is not None}
 
+    async def states(self) -> dict[str, bool]:
+        """Name of each check → whether it succeeds."""
+        failing = await self.failures()
+        return {name: name not in failing for name in self._checks}
+
     def _answer(self, asked: asyncio.Task[str | None]) -> str | None:
         return asked.result() if asked.done() else f"no answer within {self._within_s:g} s"
 

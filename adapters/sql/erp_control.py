@@ -15,6 +15,11 @@ from twins.core.dispatch import QueuedCommand
 from twins.core.ledger import Status
 from twins.ports import Backlog, Pause, Rejection, RejectionFilter
 
+_REFUSED = (
+    postings.c.reason.is_not(None),
+    or_(postings.c.status == Status.REJECTED, postings.c.status == Status.REVERSING),
+)
+
 
 class ErpControlRows(Database):
     """Implements twins.ports.ErpControl."""
@@ -66,9 +71,12 @@ class ErpControlRows(Database):
 
     # --- what was refused
 
+    async def refusals(self) -> dict[str, int]:
+        counted = select(postings.c.erp, func.count().label("many")).where(*_REFUSED).group_by(postings.c.erp)
+        return {row["erp"]: row["many"] for row in await self._rows(counted)}
+
     async def rejections(self, wanted: RejectionFilter, limit: int) -> list[Rejection]:
-        refused = or_(postings.c.status == Status.REJECTED, postings.c.status == Status.REVERSING)
-        statement = select(postings).where(postings.c.reason.is_not(None), refused)
+        statement = select(postings).where(*_REFUSED)
         for name in ("erp", "command", "key", "version"):
             if (value := getattr(wanted, name)) is not None:
                 statement = statement.where(postings.c[name] == value)

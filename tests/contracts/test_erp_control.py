@@ -129,6 +129,7 @@ async def test_rejections_are_filtered_and_paged(control: SqlStore, desk: Desk) 
     async def keys(wanted: RejectionFilter, limit: int = 10) -> list[str]:
         return [one.key for one in await control.rejections(wanted, limit)]
 
+    assert await control.refusals() == {"main": 6}
     page = await keys(RejectionFilter(), 4)
     rest = await keys(RejectionFilter(after=(page[-1], 1)))
     assert page + rest == sorted(one.key for one in (*many, credit_note("R")))

@@ -43,6 +43,7 @@ from twins.runtime.expiring import Expiring
 from twins.runtime.gaps import GapWatch
 from twins.runtime.gateway import Gateway
 from twins.runtime.host import Aspect, Residency, TwinHost
+from twins.runtime.in_time import in_time
 from twins.runtime.ingest import Directory
 from twins.runtime.letters import LetterWatch
 from twins.runtime.line import ErpLine, Pace
@@ -59,6 +60,8 @@ PERIODS_CACHE_S = 5.0
 READY_EVERY_S = 0.5
 START_S = 60.0
 """How long an actor may take to start before it counts as frozen."""
+METRICS_WITHIN_S = 3.0
+"""A scrape must not wait for a database that says nothing: then these figures are left out."""
 T = TypeVar("T")
 
 
@@ -318,6 +321,7 @@ class GatewayActor(Watched):
             "queued": backlog.queued,
             "troubled": backlog.troubled,
             "oldest_s": waited_s,
+            "refusals_open": (await self._store.refusals()).get(self._gateway.erp, 0),
         }
 
     async def _is_paused(self) -> bool:
@@ -518,17 +522,14 @@ async def stop(wiring: Wiring) -> None:
 
 
 async def metrics(wiring: Wiring) -> dict[tuple[str, str], dict[str, float]]:
-    """(role, actor name) → counters, of the pooled hosts and the gateways."""
+    """(role, actor name) → counters, of the pooled hosts and the gateways that answer in time."""
     names = [("host", name) for name in wiring.placement.pooled_names()]
     names += [("gateway", _gateway_name(erp)) for erp in wiring.erps]
-    answers = await asyncio.gather(
-        *(ray.get_actor(name, NAMESPACE).metrics.remote() for _, name in names), return_exceptions=True
-    )
-    return {
-        who: answer
-        for who, answer in zip(names, answers, strict=True)
-        if not isinstance(answer, BaseException)
-    }
+    return await in_time({who: _figures(who[1]) for who in names}, METRICS_WITHIN_S)
+
+
+async def _figures(name: str) -> dict[str, float]:
+    return await ray.get_actor(name, NAMESPACE).metrics.remote()  # type: ignore[no-any-return]
 
 
 async def gateways(wiring: Wiring) -> dict[str, dict[str, float]]:
