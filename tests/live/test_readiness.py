@@ -5,28 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 
 import httpx
 import pytest
 
 from adapters.amqp.link import Patience
 from adapters.amqp.publisher import AmqpPublisher
-from adapters.http.api import Service, build_api
+from adapters.http.api import build_api
 from adapters.sql.engine import Tuning
 from adapters.sql.store import SqlStore
 from canonical.envelope import BATCH, batch
-from canonical.translation import Connection
 from tests import services
 from tests.live.servers import frozen, kill, own, rabbitmqctl
 from tests.services import Server
 from tests.stories import ORDER, golden, placed
 from tests.unit.test_host import host
-from tests.unit.test_http_api import KEY, OneHost
-from twins.core.rules import Policy
-from twins.runtime.coalesce import CoalescedReads
-from twins.runtime.ingest import Directory
-from twins.runtime.inquiry import Inquiry
-from twins.runtime.placement import Placement
+from tests.unit.test_http_api import KEY, OneHost, service_of
 
 pytestmark = pytest.mark.live
 
@@ -83,28 +78,9 @@ async def publisher(broker: Server) -> AsyncIterator[AmqpPublisher]:
 
 def client(store: SqlStore, publisher: AmqpPublisher, *, later: bool) -> httpx.AsyncClient:
     """The API over one host; *later*: what is posted goes by the broker."""
-    directory = Directory(Placement(), OneHost(host(store)))
-
-    async def metrics() -> tuple[bytes, str]:
-        return b"", "text/plain"
-
-    service = Service(
-        intake=directory,
-        publisher=publisher,
-        publishes_later=later,
-        reads=CoalescedReads(directory),
-        store=store,
-        gaps=store,
-        inquiry=Inquiry(store, store, Policy()),
-        translators={},
-        signatures={},
-        refusals={},
-        connection=lambda adapter, name: Connection(adapter, name),
-        audit=store,
-        api_keys={"right": "oms"},
-        webhook_secrets={},
-        metrics=metrics,
-        checks={"database": store.ping, "broker": publisher.check},
+    checks = {"database": store.ping, "broker": publisher.check}
+    service = replace(
+        service_of(store, OneHost(host(store))), publisher=publisher, publishes_later=later, checks=checks
     )
     transport = httpx.ASGITransport(build_api(service))
     return httpx.AsyncClient(transport=transport, base_url="http://twinsync", headers=KEY)
