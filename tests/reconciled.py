@@ -74,6 +74,10 @@ class InProcessErp:
         outcome = self.books.reverse(document, idempotency_key)
         return Confirmed(outcome.document.number) if isinstance(outcome, Posted) else Refused(outcome.reason)
 
+    @property
+    def not_kept(self) -> frozenset[str]:
+        return frozenset()
+
     async def documents(self) -> AsyncIterator[HeldDocument]:
         for number, document in enumerate(self.books.documents):
             if self.meanwhile is not None and number % 5 == 0:
