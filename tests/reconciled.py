@@ -50,6 +50,7 @@ class InProcessErp:
     """Implements ErpConnector, ErpBooks and ErpCorrections over books of its own."""
 
     books: Books = field(default_factory=Books)
+    not_kept: frozenset[str] = frozenset()
     unheard: set[str] = field(default_factory=set)
     """Idempotency keys of commands that it takes, and whose answers never come."""
     meanwhile: Callable[[], Awaitable[None]] | None = None
@@ -73,10 +74,6 @@ class InProcessErp:
     async def reverse(self, document: str, idempotency_key: str) -> Answer:
         outcome = self.books.reverse(document, idempotency_key)
         return Confirmed(outcome.document.number) if isinstance(outcome, Posted) else Refused(outcome.reason)
-
-    @property
-    def not_kept(self) -> frozenset[str]:
-        return frozenset()
 
     async def documents(self) -> AsyncIterator[HeldDocument]:
         for number, document in enumerate(self.books.documents):

@@ -73,6 +73,14 @@ async def test_a_document_deleted_in_the_erp_is_missing_and_posted_anew(rested: 
     await mended(rested, report)
 
 
+async def test_what_an_erp_makes_no_documents_for_is_not_missing_there(rested: System) -> None:
+    payment = PostingKey("payment/P-1/SO-1")
+    rested.erp.books.apply(Dropped(number(rested, payment)))
+    assert found(await rested.reconcile()) == [(Kind.DOCUMENT_MISSING, payment)]
+    rested.erp.not_kept = frozenset({"payment"})
+    assert found(await rested.reconcile()) == []
+
+
 async def test_a_document_reversed_by_hand_is_named_with_its_reversal(rested: System) -> None:
     made = rested.erp.books.reverse(number(rested, ISSUE), "by hand")
     assert isinstance(made, Posted)
