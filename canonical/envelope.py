@@ -23,6 +23,7 @@ from canonical.damaged import place
 from canonical.errors import RejectedMessage
 from canonical.facts.base import Fact, Rank
 from canonical.identity import EventId, TwinRef, event_id_of, twin_ref
+from canonical.types import EARLIEST
 
 STRUCTURED = "application/cloudevents+json"
 BATCH = "application/cloudevents-batch+json"
@@ -30,8 +31,6 @@ HEADER_PREFIX = "ce-"
 BODY_BYTES_MAX = 1_048_576
 """A fact is small; whatever is larger is a file in the wrong place."""
 BATCH_BYTES_MAX, BATCH_LENGTH_MAX = 8 * BODY_BYTES_MAX, 10_000
-EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
-"""What is undated says 1970, and sorts first; what is dated before it has no clock."""
 
 _TEXT_LENGTH_MAX = 512
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")

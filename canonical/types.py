@@ -10,6 +10,9 @@ from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, Stri
 
 from canonical import identity, money
 
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+"""What is undated says 1970, and sorts first; what is dated before it has no clock."""
+
 _QUANTITY_MAX = Decimal(10) ** 12
 
 
@@ -40,6 +43,12 @@ def _utc(moment: datetime) -> datetime:
         raise ValueError("in UTC it is outside the years 1 to 9999") from None
 
 
+def _not_too_early(moment: datetime) -> datetime:
+    if moment < EARLIEST:
+        raise ValueError(f"before {EARLIEST.year}")
+    return moment
+
+
 Identifier = Annotated[
     str,
     StringConstraints(
@@ -50,6 +59,8 @@ Text = Annotated[str, StringConstraints(max_length=2_000, pattern=r"^[^\x00]*$")
 """Of several lines if need be. PostgreSQL stores no NUL."""
 Whole = Annotated[int, Field(ge=-(2**63), lt=2**63), BeforeValidator(_small)]
 Moment = Annotated[AwareDatetime, AfterValidator(_utc), BeforeValidator(_dated)]
+Occurred = Annotated[Moment, AfterValidator(_not_too_early)]
+"""When a partner says that something happened: it becomes the time of an event."""
 Quantity = Annotated[
     Decimal,
     Field(ge=0, le=_QUANTITY_MAX, decimal_places=6, allow_inf_nan=False),

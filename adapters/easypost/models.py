@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Any, NoReturn, TypeVar
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from canonical.errors import RejectedMessage
-from canonical.types import Identifier, Text
+from canonical.types import Identifier, Occurred, Text
 
 T = TypeVar("T")
 
@@ -75,14 +74,6 @@ def _null_is_empty(value: Any) -> Any:
     return () if value is None else value
 
 
-def _utc(moment: datetime) -> datetime:
-    try:
-        return moment.astimezone(UTC)
-    except OverflowError:
-        raise ValueError("out of range") from None
-
-
-Moment = Annotated[AwareDatetime, AfterValidator(_utc)]
 MaybeText = Annotated[Text | None, BeforeValidator(_blank_is_none)]
 Many = Annotated[tuple[T, ...], BeforeValidator(_null_is_empty)]
 
@@ -120,7 +111,7 @@ class TrackingDetail(Theirs):
     """One scan, as the carrier told it. Neither the list's order nor the envelope's dates order scans."""
 
     status: Status
-    datetime: Moment
+    datetime: Occurred
     status_detail: MaybeText = None
     message: MaybeText = None
     tracking_location: TrackingLocation | None = None
@@ -132,7 +123,7 @@ class Tracker(Theirs):
     status: Status | None = None
     status_detail: MaybeText = None
     signed_by: MaybeText = None
-    updated_at: Moment | None = None
+    updated_at: Occurred | None = None
     tracking_details: Many[TrackingDetail] = ()
 
     @property

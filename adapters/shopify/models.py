@@ -7,16 +7,15 @@ float. What Shopify sends as ``null`` or ``""`` where it has nothing to say is N
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Any, NoReturn, TypeVar
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from canonical.errors import RejectedMessage
 from canonical.money import ZERO
-from canonical.types import Amount, Currency, Identifier, Quantity, Text
+from canonical.types import Amount, Currency, Identifier, Occurred, Quantity, Text
 
 T = TypeVar("T")
 
@@ -54,14 +53,6 @@ def _null_is_empty(value: Any) -> Any:
     return () if value is None else value
 
 
-def _utc(moment: datetime) -> datetime:
-    try:
-        return moment.astimezone(UTC)
-    except OverflowError:
-        raise ValueError("out of range") from None
-
-
-Moment = Annotated[AwareDatetime, AfterValidator(_utc)]
 MaybeId = Annotated[Identifier | None, BeforeValidator(_blank_is_none)]
 MaybeText = Annotated[Text | None, BeforeValidator(_blank_is_none)]
 MaybeCurrency = Annotated[Currency | None, BeforeValidator(_blank_is_none)]
@@ -160,7 +151,7 @@ class Transaction(Theirs):
     kind: Kind
     status: str
     amount: Amount
-    created_at: Moment
+    created_at: Occurred
     order_id: MaybeId = None
     currency: MaybeCurrency = None
     gateway: MaybeId = None
@@ -168,7 +159,7 @@ class Transaction(Theirs):
 
 class Refund(Theirs):
     id: Identifier
-    created_at: Moment
+    created_at: Occurred
     order_id: MaybeId = None
     refund_line_items: Many[RefundLineItem] = ()
     transactions: Many[Transaction] = ()
@@ -187,8 +178,8 @@ class Buyer(Theirs):
 
 class Order(Theirs):
     id: Identifier
-    created_at: Moment
-    updated_at: Moment
+    created_at: Occurred
+    updated_at: Occurred
     currency: Currency
     """The shop's: the currency of every amount that is not in a ``_set``."""
     line_items: Many[LineItem]
@@ -197,7 +188,7 @@ class Order(Theirs):
     name: MaybeText = None
     source_name: MaybeId = None
     customer: Buyer | None = None
-    cancelled_at: Moment | None = None
+    cancelled_at: Occurred | None = None
     cancel_reason: MaybeText = None
     refunds: Many[Refund] = ()
 
@@ -217,8 +208,8 @@ class Fulfillment(Theirs):
     id: Identifier
     order_id: Identifier
     status: FulfillmentStatus
-    created_at: Moment
-    updated_at: Moment
+    created_at: Occurred
+    updated_at: Occurred
     line_items: Many[Goods]
     location_id: MaybeId = None
     tracking_company: MaybeText = None
@@ -269,7 +260,7 @@ class InventoryLevel(Theirs):
     location_id: MaybeId = None
     available: Amount | None
     """None where the item is not tracked; below zero where it is oversold."""
-    updated_at: Moment
+    updated_at: Occurred
 
 
 class Variant(Theirs):
@@ -278,13 +269,13 @@ class Variant(Theirs):
     title: MaybeText = None
     barcode: MaybeText = None
     grams: Quantity | None = None
-    updated_at: Moment | None = None
+    updated_at: Occurred | None = None
 
 
 class Product(Theirs):
     id: Identifier
     title: Text
-    updated_at: Moment
+    updated_at: Occurred
     variants: Many[Variant]
 
 
@@ -295,7 +286,7 @@ class Address(Theirs):
 
 class Customer(Theirs):
     id: Identifier
-    updated_at: Moment
+    updated_at: Occurred
     first_name: MaybeText = None
     last_name: MaybeText = None
     default_address: Address | None = None

@@ -29,7 +29,7 @@ from pydantic import TypeAdapter, ValidationError
 from adapters.shopify.fulfillments import fulfillment_created, fulfillment_updated
 from adapters.shopify.inventory import level_events
 from adapters.shopify.masterdata import customer_events, product_events
-from adapters.shopify.models import Moment, read, rejected
+from adapters.shopify.models import read, rejected
 from adapters.shopify.orders import order_events
 from adapters.shopify.payments import refund_events, transaction_events
 from adapters.shopify.returns import return_events
@@ -38,10 +38,11 @@ from adapters.shopify.topics import TOPIC_HEADER, recognise, unwrap
 from canonical.envelope import Event
 from canonical.errors import RejectedMessage
 from canonical.translation import Connection, Inbound, Translation
+from canonical.types import Occurred
 
 TRIGGERED_AT_HEADER = "x-shopify-triggered-at"
 
-_MOMENT: TypeAdapter[datetime] = TypeAdapter(Moment)
+_OCCURRED: TypeAdapter[datetime] = TypeAdapter(Occurred)
 
 
 def translate(message: Inbound, connection: Connection) -> Translation:
@@ -64,7 +65,7 @@ def _triggered_at(headers: Mapping[str, str]) -> datetime | None:
     if told is None:
         return None
     try:
-        return _MOMENT.validate_python(told)
+        return _OCCURRED.validate_python(told)
     except ValidationError:
         raise RejectedMessage(f"expected an RFC 3339 time, got {told!r}", field=TRIGGERED_AT_HEADER) from None
 

@@ -32,7 +32,7 @@ from canonical.facts.shipment import ShipmentDispatched
 from canonical.facts.tracking import TrackingRegistered
 from canonical.identity import TwinRef, tracking, twin_ref
 from canonical.translation import Connection
-from canonical.types import Identifier
+from canonical.types import EARLIEST, Identifier
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -93,9 +93,12 @@ class Document:
     def moment(self, day: date, at: time | None = None) -> datetime:
         """A date and time of theirs in UTC; midnight of their zone where they give no time."""
         try:
-            return datetime.combine(day, at or time(), tzinfo=self.zone).astimezone(UTC)
+            moment = datetime.combine(day, at or time(), tzinfo=self.zone).astimezone(UTC)
         except OverflowError:
             raise RejectedMessage(f"{day} is out of range", field=self.set_id) from None
+        if moment < EARLIEST:
+            raise RejectedMessage(f"{day} is before {EARLIEST.year}", field=self.set_id)
+        return moment
 
     def sent_at(self) -> datetime:
         """When the group was made: GS04 and GS05."""

@@ -30,6 +30,7 @@ from adapters.x12.segments import INVALID_DATE, MISSING, Segment, before, first,
 from canonical.envelope import Event
 from canonical.facts.tracking import Milestone, TrackingScanned
 from canonical.identity import tracking
+from canonical.types import EARLIEST
 
 STATUSES: Mapping[str, tuple[Milestone, str]] = MappingProxyType(
     {
@@ -182,9 +183,12 @@ def _moment(document: Document, at7: Segment) -> datetime:
     if zone is None:
         return document.moment(day, at)
     try:
-        return datetime.combine(day, at or time(), tzinfo=zone).astimezone(UTC)
+        moment = datetime.combine(day, at or time(), tzinfo=zone).astimezone(UTC)
     except OverflowError:
         raise at7.refuse(f"{day} is out of range", 5, INVALID_DATE) from None
+    if moment < EARLIEST:
+        raise at7.refuse(f"{day} is before {EARLIEST.year}", 5, INVALID_DATE)
+    return moment
 
 
 def _zone(at7: Segment) -> tzinfo | None:

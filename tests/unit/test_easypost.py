@@ -302,6 +302,10 @@ def test_what_is_no_json_object_is_refused(body: bytes, reason: str) -> None:
             "result.tracking_details.0.datetime",
         ),
         (webhook(tracking_details=[scan(datetime=None)]), "result.tracking_details.0.datetime"),
+        (
+            webhook(tracking_details=[scan(datetime="1969-12-31T23:59:59Z")]),
+            "result.tracking_details.0.datetime",
+        ),
         (webhook(tracking_details=[], updated_at=None), "updated_at"),
         (webhook(tracking_code="1" * 128, carrier="x" * 128), "subject"),
     ],

@@ -874,6 +874,11 @@ def test_amounts_out_of_range_are_refused() -> None:
     assert error.reason == "amounts are out of range"
 
 
+@pytest.mark.parametrize("moment", ["1969-12-31T23:59:59Z", -1, 1_700_000_000, "-1", None])
+def test_a_moment_that_no_clock_shows_is_refused_by_name(moment: object) -> None:
+    assert rejection("customers/update", customer(updated_at=moment)).field == "updated_at"
+
+
 # --- anything at all -------------------------------------------------------------------------------------
 
 json_values = st.recursive(

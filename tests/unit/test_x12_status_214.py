@@ -209,6 +209,7 @@ def test_carrier_is_ours_for_their_scac_or_the_connections_own() -> None:
         ("20260303*0410", "20260303*2510", "AT7[2].06", "expected a time"),
         ("0410*UT", "0410*QQ", "AT7[2].07", "says 'QQ'; read are 01, 02"),
         ("20260303*0600*ES", "99991231*2359*ES", "AT7[3].05", "out of range"),
+        ("20260303*0600*ES", "19691231*1759*ES", "AT7[3].05", "before 1970"),
         ("AT7*SD", "CD3*L*10\nAT7*SD", "AT7[3]", "one carton"),
         ("LX*2", "LX*2\nL11**CN", "L11[2].01", "missing"),
     ],
