@@ -15,7 +15,9 @@ from canonical.errors import RejectedMessage, TransientFailure
 if TYPE_CHECKING:
     from ops.asking import Asking
 
-out = Console()
+PIPED_WIDTH = 200
+"""What reads a table that is not shown on a terminal wants one line a row."""
+out = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
 err = Console(stderr=True)
 
 BROKEN_INPUT = 2
