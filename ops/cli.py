@@ -98,16 +98,17 @@ def up(
             asyncio.run(start_twins(installation))
         with out.status("starting HTTP"):
             address = start_http(installation)
+        ended = end_by_signal()
         out.print(f"twinsync answers at [bold]{address}[/]; its API is described at {address}/docs")
-        wait_for_signal()
+        ended.wait()
 
 
-def wait_for_signal() -> None:
-    """Sleep until interrupted or terminated; Ray's own handlers would leave HAProxy behind."""
+def end_by_signal() -> threading.Event:
+    """Set when interrupted or terminated from now on; Ray's own handlers would leave HAProxy behind."""
     came = threading.Event()
     for one in (signal.SIGINT, signal.SIGTERM):
         signal.signal(one, lambda *_: came.set())
-    came.wait()
+    return came
 
 
 @app.command()

@@ -23,8 +23,9 @@ HOME_LENGTH_MAX = 26
 """HAProxy allows a socket's path 97 characters, and Serve puts it 70 below this folder."""
 
 
-LOOPBACK_ONLY = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-"""Ray takes the machine's outer address even where it is told 127.0.0.1, unless it may form no cluster."""
+ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1"}
+"""Ray takes the machine's outer address even where it is told 127.0.0.1, unless it may form no cluster; and a
+replica that ends stays half a minute, for other nodes' proxies to learn of it."""
 
 
 @contextlib.contextmanager
@@ -40,7 +41,7 @@ def ray_home(folder: Path) -> Iterator[Path]:
             home = Path(tempfile.mkdtemp(prefix="twinsync-"))
             stack.callback(shutil.rmtree, home, ignore_errors=True)
         home.mkdir(parents=True, exist_ok=True)
-        here = {} if "RAY_ADDRESS" in os.environ else LOOPBACK_ONLY
+        here = {} if "RAY_ADDRESS" in os.environ else ALONE
         for name, value in {**_environment(home), **here}.items():
             if name not in os.environ:
                 os.environ[name] = value

@@ -276,12 +276,13 @@ def _verdict(reference: Outcome, outcome: Outcome, seconds: float, out: Console)
 
 
 def _try_it(installation: Installation, order: TwinRef, key: str, out: Console) -> None:
-    from ops.cli import wait_for_signal
+    from ops.cli import end_by_signal
 
+    ended = end_by_signal()
     address = f"http://127.0.0.1:{installation.settings.http_port}"
     header = f"-H 'Authorization: Bearer {key}'"
     out.print("\nThe service stays up. Try:", style="bold")
     for path in (f"/v1/orders/{order.key}", f"/v1/orders/{order.key}/explain", "/v1/orders?status=held"):
         out.print(f"  curl -s {header} '{address}{path}'", soft_wrap=True, highlight=False)
     out.print("\nCtrl-C ends it.")
-    wait_for_signal()
+    ended.wait()
