@@ -34,8 +34,16 @@ check: setup ## Lint, format check, types, import directions
 	$(BIN)/lint-imports
 
 .PHONY: test
-test: setup ## Run every test, with RabbitMQ and PostgreSQL started where none is running
-	$(BIN)/python -m tests.services run -- $(BIN)/python -m pytest $(ARGS)
+test: setup ## Run every test, with RabbitMQ and PostgreSQL started where none is running (ARGS=tests/unit to choose)
+	$(BIN)/python -m tests.services run -- \
+		$(if $(ARGS),$(BIN)/python -m pytest $(ARGS),$(MAKE) --no-print-directory --keep-going test-quick test-live)
+
+.PHONY: test-quick test-live
+test-quick: setup # what shares the machine with others
+	$(BIN)/python -m pytest -m "not live" --numprocesses auto
+
+test-live: setup # what kills and freezes processes, and looks for those left over
+	$(BIN)/python -m pytest -m live
 
 .PHONY: erp
 erp: setup ## Install and start a throw-away Tryton with a company in it (a minute or two, once)
