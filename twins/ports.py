@@ -173,6 +173,10 @@ Verdict = Taken | Rejected
 class Intake(Protocol):
     """Where deliveries end: when `take` returns, every taken message is committed."""
 
+    def destination(self, message: Publication) -> str:
+        """Messages that share one wait for the same host; ``""`` for those that no host takes."""
+        ...
+
     async def take(self, messages: Sequence[Publication]) -> list[Verdict]:
         """Shape: one verdict a message, in order. Raises: TransientFailure, Overloaded: deliver all again."""
         ...

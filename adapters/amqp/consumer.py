@@ -9,12 +9,12 @@ from time import monotonic
 from typing import TypeVar
 
 import structlog
-from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
+from aio_pika.abc import AbstractChannel, AbstractConnection
 from aiormq.abc import AbstractChannel as UnderlayChannel
 
 from adapters.amqp.aside import why_aside
-from adapters.amqp.delivered import publication
-from adapters.amqp.lane import Lane, Take
+from adapters.amqp.delivered import Delivery
+from adapters.amqp.lane import Destination, Lane, Take
 from adapters.amqp.link import LOST, Patience, connected, shut
 from adapters.amqp.topology import Names, declare
 from canonical.errors import InvariantViolated, Overloaded, TransientFailure
@@ -111,8 +111,11 @@ class AmqpConsumer:
                 self._connection.close_callbacks.add(self._connection_closed)
                 await declare(await self._channel(), self._names)
                 for name in (self._names.ingest, self._names.bulk):
-                    self._lanes.append(await self._lane(name, self._prefetch, self.take))
-                dead = await self._lane(self._names.dead, DEAD_PREFETCH, self.bury, turns_away=False)
+                    destination = self._intake.destination
+                    self._lanes.append(await self._lane(name, self._prefetch, self.take, destination))
+                dead = await self._lane(
+                    self._names.dead, DEAD_PREFETCH, self.bury, lambda _: "", turns_away=False
+                )
                 self._lanes.append(dead)
         except LOST as error:
             await self._close()
@@ -125,11 +128,13 @@ class AmqpConsumer:
         if connection is not None:
             await shut(connection)
 
-    async def _lane(self, name: str, prefetch: int, take: Take, *, turns_away: bool = True) -> Lane:
+    async def _lane(
+        self, name: str, prefetch: int, take: Take, destination: Destination, *, turns_away: bool = True
+    ) -> Lane:
         channel = await self._channel()
         await channel.set_qos(prefetch_count=prefetch)
         queue = await channel.get_queue(name, ensure=False)
-        lane = Lane(queue, take, self._batch_size_max, turns_away=turns_away)
+        lane = Lane(queue, take, self._batch_size_max, destination, turns_away=turns_away)
         await lane.start()
         return lane
 
@@ -153,9 +158,9 @@ class AmqpConsumer:
 
     # --- taking
 
-    async def take(self, messages: Sequence[AbstractIncomingMessage], outage: Outage) -> None:
+    async def take(self, deliveries: Sequence[Delivery], outage: Outage) -> None:
         """Returns when every message is committed, or among the dead letters; then it may be acknowledged."""
-        told = [publication(message) for message in messages]
+        told = [delivery.told for delivery in deliveries]
         verdicts = await _until_done(lambda: self._intake.take(told), outage)
         refused = [
             (message, verdict)
@@ -165,13 +170,14 @@ class AmqpConsumer:
         if refused:
             await self._letters(refused, outage)
         self.counts.batches += 1
-        self.counts.consumed += len(messages)
+        self.counts.consumed += len(deliveries)
         self.counts.rejected += len(refused)
-        self.counts.redelivered += sum(bool(message.redelivered) for message in messages)
+        self.counts.redelivered += sum(bool(delivery.message.redelivered) for delivery in deliveries)
 
-    async def bury(self, messages: Sequence[AbstractIncomingMessage], outage: Outage) -> None:
+    async def bury(self, deliveries: Sequence[Delivery], outage: Outage) -> None:
         """Returns when what the broker has set aside is among the dead letters."""
-        await self._letters([(publication(message), why_aside(message)) for message in messages], outage)
+        letters = [(delivery.told, why_aside(delivery.message)) for delivery in deliveries]
+        await self._letters(letters, outage)
 
     async def _letters(self, letters: list[tuple[Publication, Rejected]], outage: Outage) -> None:
         """A letter that the database will not have is kept without its headers: none may come for ever."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from aio_pika.abc import AbstractIncomingMessage
@@ -12,8 +13,15 @@ from twins.ports import Publication
 BINDING_PREFIXES = ("cloudevents:", "cloudevents_")
 """How the CloudEvents AMQP binding (1.0.2, 3.1.3) spells what others call ``ce-``; any case."""
 
-
 _OF_THE_BROKER = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-twinsync-")
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A message, and what it says."""
+
+    message: AbstractIncomingMessage
+    told: Publication
 
 
 def publication(message: AbstractIncomingMessage) -> Publication:

@@ -1,4 +1,4 @@
-"""One queue as it is consumed: messages gather while a batch is being taken, and are the next batch."""
+"""One queue as it is consumed: each host's messages wait for that host alone."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from random import randrange
 import structlog
 from aio_pika.abc import AbstractIncomingMessage, AbstractQueue, ConsumerTag
 
-from adapters.amqp.delivered import deliveries
+from adapters.amqp.acknowledging import Acknowledging
+from adapters.amqp.delivered import Delivery, deliveries, publication
 from adapters.amqp.link import CLOSE_WITHIN_S, LOST
 from canonical.envelope import BODY_BYTES_MAX
 from twins.outage import FIRST_S, Outage
+from twins.ports import Publication
 
 _log = structlog.get_logger()
 
@@ -24,53 +26,71 @@ SUSPECT_AFTER = 3
 FINISH_WITHIN_S = 30.0
 """How long a batch in hand may still take when stopping; after that it stays with the broker."""
 
-Take = Callable[[Sequence[AbstractIncomingMessage], Outage], Awaitable[None]]
+Take = Callable[[Sequence[Delivery], Outage], Awaitable[None]]
 """Returns when a batch is committed, however long that takes; notes in the outage that it waits."""
+Destination = Callable[[Publication], str]
+"""What a message waits for: messages with one destination are taken together, and hold up no others."""
 
 
 class Lane:
-    """Takes batches, and suspects alone and in any order: so the culprit soon fails alone, not with others.
+    """Sorts what a queue delivers by where it goes.
 
     A delivery tag is of use on the channel that it came by alone. A lane ends with its channel, and whatever
     it has in hand then comes again by another.
     """
 
     def __init__(
-        self, queue: AbstractQueue, take: Take, batch_size_max: int, *, turns_away: bool = True
+        self,
+        queue: AbstractQueue,
+        take: Take,
+        batch_size_max: int,
+        destination: Destination,
+        *,
+        turns_away: bool = True,
     ) -> None:
         """*turns_away*: what is too large to be an event is not even held here."""
         self._queue = queue
-        self._take_all = take
+        self._take = take
         self._batch_size_max = batch_size_max
+        self._destination = destination
         self._turns_away = turns_away
-        self._waiting: deque[AbstractIncomingMessage] = deque()
-        self._suspects: list[AbstractIncomingMessage] = []
-        self._awake = asyncio.Event()
-        self._outage = Outage("intake", queue=queue.name)
+        self._acknowledging = Acknowledging()
+        self._bound: dict[str, Bound] = {}
+        """Destination → what is on its way there; gone when all has arrived."""
+        self._running: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._tag: ConsumerTag | None = None
-        self._running: asyncio.Task[None] | None = None
+
+    @property
+    def held(self) -> int:
+        """Messages that are in no batch yet."""
+        return sum(bound.waiting for bound in self._bound.values())
 
     async def start(self) -> None:
         self._tag = await self._queue.consume(self._received)
-        self._running = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
-        """Finish the batch in hand, unless it waits for the world."""
+        """Finish the batches in hand, but for those that wait for the world."""
         self._stopping = True
-        self._awake.set()
-        if self._tag is not None:
-            with contextlib.suppress(*LOST):
+        for bound in self._bound.values():
+            bound.stop()
+        with contextlib.suppress(*LOST):
+            if self._tag is not None:
                 await asyncio.wait_for(self._queue.cancel(self._tag), CLOSE_WITHIN_S)
-        if self._running is not None and not self._outage.lasts:
-            await asyncio.wait([self._running], timeout=FINISH_WITHIN_S)
+        lasting = {bound.running for bound in self._bound.values() if bound.outage.lasts}
+        if finishing := self._running - lasting:
+            await asyncio.wait(finishing, timeout=FINISH_WITHIN_S)
+        with contextlib.suppress(*LOST):
+            await asyncio.wait_for(self._acknowledging.all_taken(), CLOSE_WITHIN_S)
         await self.drop()
 
     async def drop(self) -> None:
         """Give up what is in hand: the broker delivers it again."""
-        if self._running is not None:
-            self._running.cancel()
-            await asyncio.wait([self._running])
+        self._stopping = True
+        for task in self._running:
+            task.cancel()
+        if self._running:
+            await asyncio.wait(self._running)
 
     async def _received(self, message: AbstractIncomingMessage) -> None:
         """Two thousand messages of ten megabytes would not fit into memory: the broker sets such aside."""
@@ -78,55 +98,109 @@ class Lane:
             with contextlib.suppress(*LOST):
                 await message.reject(requeue=False)
             return
-        (self._suspects if deliveries(message) >= SUSPECT_AFTER else self._waiting).append(message)
-        self._awake.set()
+        self._acknowledging.delivered(message)
+        if self._stopping:
+            return
+        try:
+            told = publication(message)
+            destination = self._destination(told)
+        except Exception:  # noqa: BLE001 - top of the loop
+            _log.exception("message_refused", message_id=message.message_id)
+            await give_back(self._acknowledging, message)
+            return
+        bound = self._bound.get(destination)
+        if bound is None:
+            bound = self._bound[destination] = self._opened(destination)
+        bound.add(Delivery(message, told))
 
-    async def _run(self) -> None:
-        while not self._stopping:
+    def _opened(self, destination: str) -> Bound:
+        outage = Outage("intake", queue=self._queue.name, destination=destination)
+        bound = Bound(self._take, self._acknowledging, self._batch_size_max, outage)
+        bound.running = asyncio.create_task(self._run(destination, bound))
+        self._running.add(bound.running)
+        bound.running.add_done_callback(self._running.discard)
+        return bound
+
+    async def _run(self, destination: str, bound: Bound) -> None:
+        await bound.run()
+        if not self._stopping:
+            del self._bound[destination]
+
+
+class Bound:
+    """Messages on their way to one destination: they gather while a batch is taken, and are the next batch.
+
+    Suspects are taken alone and in any order: so the culprit soon fails alone, not with others.
+    """
+
+    running: asyncio.Task[None]
+
+    def __init__(self, take: Take, acknowledging: Acknowledging, batch_size_max: int, outage: Outage) -> None:
+        self.outage = outage
+        self._take_all = take
+        self._acknowledging = acknowledging
+        self._batch_size_max = batch_size_max
+        self._waiting: deque[Delivery] = deque()
+        self._suspects: list[Delivery] = []
+        self._stopping = False
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting) + len(self._suspects)
+
+    def add(self, delivery: Delivery) -> None:
+        (self._suspects if _is_suspect(delivery.message) else self._waiting).append(delivery)
+
+    def stop(self) -> None:
+        """Take no further batch."""
+        self._stopping = True
+
+    async def run(self) -> None:
+        """Until all is taken."""
+        while self.waiting and not self._stopping:
             if self._waiting:
                 await self._take(self._batch())
             if self._suspects and not self._stopping:
                 await self._take([self._suspects.pop(randrange(len(self._suspects)))])
-            if not self._waiting and not self._suspects and not self._stopping:
-                self._awake.clear()
-                await self._awake.wait()
 
-    def _batch(self) -> list[AbstractIncomingMessage]:
+    def _batch(self) -> list[Delivery]:
         """The messages that have waited longest, as many as are taken at once; at least one."""
         batch = [self._waiting.popleft()]
-        size_bytes = len(batch[0].body)
+        size_bytes = len(batch[0].told.body)
         while self._waiting and len(batch) < self._batch_size_max:
-            size_bytes += len(self._waiting[0].body)
+            size_bytes += len(self._waiting[0].told.body)
             if size_bytes > BATCH_BYTES_MAX:
                 break
             batch.append(self._waiting.popleft())
         return batch
 
-    async def _take(self, batch: list[AbstractIncomingMessage]) -> None:
+    async def _take(self, batch: list[Delivery]) -> None:
         try:
-            await self._take_all(batch, self._outage)
+            await self._take_all(batch, self.outage)
         except Exception:  # noqa: BLE001 - top of the loop
-            _log.exception("batch_refused", messages=len(batch), first=batch[0].message_id)
+            _log.exception("batch_refused", messages=len(batch), first=batch[0].message.message_id)
             await self._set_aside(batch)
             return
         try:
-            await self._acknowledge(batch)
+            messages = [delivery.message for delivery in batch]
+            await self._acknowledging.taken(messages, at_once=_is_suspect(messages[0]))
         except LOST as error:
             _log.warning("acknowledgement_lost", messages=len(batch), reason=repr(error))
 
-    async def _acknowledge(self, batch: list[AbstractIncomingMessage]) -> None:
-        """The last message acknowledges all before it on its channel, unless some of those are set aside."""
-        if not self._suspects:
-            await batch[-1].ack(multiple=True)
-            return
-        for message in batch:
-            await message.ack()
-
-    async def _set_aside(self, batch: list[AbstractIncomingMessage]) -> None:
+    async def _set_aside(self, batch: list[Delivery]) -> None:
         """Take each alone; what fails alone goes back, until the broker has enough of it."""
         if len(batch) > 1:
             self._suspects += batch
-            return
-        await asyncio.sleep(FIRST_S)
-        with contextlib.suppress(*LOST):
-            await batch[0].nack(requeue=True)
+        else:
+            await give_back(self._acknowledging, batch[0].message)
+
+
+def _is_suspect(message: AbstractIncomingMessage) -> bool:
+    return deliveries(message) >= SUSPECT_AFTER
+
+
+async def give_back(acknowledging: Acknowledging, message: AbstractIncomingMessage) -> None:
+    """After a while, lest it comes again and again at once."""
+    await asyncio.sleep(FIRST_S)
+    with contextlib.suppress(*LOST):
+        await acknowledging.give_back(message)

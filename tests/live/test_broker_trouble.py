@@ -19,7 +19,7 @@ from canonical.errors import TransientFailure
 from canonical.facts.order import OrderCancelRequested
 from canonical.facts.tracking import Milestone, TrackingScanned
 from tests import services
-from tests.contracts.test_delivery import Intake, Letters, crash
+from tests.contracts.test_delivery import Intake, Letters, crash, depth
 from tests.live.servers import frozen, kill, own, rabbitmqctl
 from tests.services import Server
 from tests.stories import placed
@@ -80,12 +80,7 @@ class Way:
         await self.until(lambda: wanted <= {taken.body for taken in self.intake.taken})
 
     async def left(self) -> int:
-        """How many messages the queues hold once nobody consumes them."""
-        async with await connect(self.broker.url) as admin:
-            channel = await admin.channel()
-            names = (self.names.ingest, self.names.bulk)
-            queues = [await channel.declare_queue(name, passive=True) for name in names]
-            return sum(queue.declaration_result.message_count or 0 for queue in queues)
+        return await depth(self.broker.url, self.names)
 
 
 def consumer_of(broker: Server, intake: Intake, letters: Letters, prefix: str) -> AmqpConsumer:
@@ -271,7 +266,7 @@ async def test_while_the_intake_is_away_nothing_is_acknowledged_and_the_log_says
     with capture_logs() as logs:
         await way.publish(orders(1_000))
         await way.until(lambda: way.intake.failures <= 10**9 - 4)
-        assert sum(len(lane._waiting) for lane in way.consumer._lanes) <= 200, "prefetch is the bound"
+        assert sum(lane.held for lane in way.consumer._lanes) <= 200, "prefetch is the bound"
         assert not way.intake.taken
         way.intake.failures = 0
         await way.until_taken(orders(1_000))

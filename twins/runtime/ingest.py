@@ -45,6 +45,11 @@ class Directory:
         self.placement = placement
         self._calls = calls
 
+    def destination(self, message: Publication) -> str:
+        """Name of the host. See twins.ports.Intake."""
+        address = _address(message)
+        return "" if isinstance(address, Rejected) else self.placement.host_of(address)
+
     async def take(self, messages: Sequence[Publication]) -> list[Verdict]:
         """Hand each message to its twin's host, all hosts at once. See twins.ports.Intake."""
         verdicts: list[Verdict | None] = [None] * len(messages)

@@ -1,0 +1,80 @@
+"""Acknowledgements out of order, against a broker that keeps to the letter of AMQP 0-9-1."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adapters.amqp import acknowledging
+from adapters.amqp.acknowledging import Acknowledging
+
+
+@dataclass
+class Channel:
+    """What was delivered and not acknowledged; an unknown tag ends it."""
+
+    open: set[int] = field(default_factory=set)
+    taken: set[int] = field(default_factory=set)
+    said: int = 0
+
+
+@dataclass
+class Message:
+    channel: Channel
+    delivery_tag: int
+
+    async def ack(self, multiple: bool = False) -> None:
+        await asyncio.sleep(0)
+        assert self.delivery_tag in self.channel.open, "PRECONDITION_FAILED: unknown delivery tag"
+        through = {tag for tag in self.channel.open if tag < self.delivery_tag} if multiple else set()
+        done = through | {self.delivery_tag}
+        assert done <= self.channel.taken, "acknowledged before it was taken"
+        self.channel.open -= done
+        self.channel.said += 1
+
+    async def nack(self, requeue: bool) -> None:
+        await asyncio.sleep(0)
+        assert requeue
+        self.channel.open.remove(self.delivery_tag)
+
+
+@given(st.integers(0, 60), st.integers(0, 2**32), st.integers(0, 8))
+async def test_whatever_the_order_each_is_settled_once_and_none_too_early(
+    many: int, seed: int, ahead_max: int
+) -> None:
+    random, channel, settling = Random(seed), Channel(), Acknowledging()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(acknowledging, "AHEAD_MAX", ahead_max)
+        waiting = [Message(channel, tag) for tag in range(1, many + 1)]
+        for message in waiting:
+            channel.open.add(message.delivery_tag)
+            settling.delivered(message)  # type: ignore[arg-type]
+        random.shuffle(waiting)
+        under_way = []
+        while waiting:
+            batch, waiting = waiting[: (size := random.randint(1, 9))], waiting[size:]
+            if random.random() < 0.1:
+                under_way += [asyncio.create_task(settling.give_back(one)) for one in batch]  # type: ignore[arg-type]
+            else:
+                channel.taken |= {one.delivery_tag for one in batch}
+                under_way.append(asyncio.create_task(settling.taken(batch)))  # type: ignore[arg-type]
+            if random.random() < 0.5:
+                await asyncio.sleep(0)
+        await asyncio.gather(*under_way)
+        await settling.all_taken()
+    assert channel.open == set()
+
+
+async def test_in_order_one_acknowledgement_stands_for_a_batch() -> None:
+    channel, settling = Channel(set(range(1, 301)), set(range(1, 301))), Acknowledging()
+    messages = [Message(channel, tag) for tag in range(1, 301)]
+    for message in messages:
+        settling.delivered(message)  # type: ignore[arg-type]
+    for start in range(0, 300, 100):
+        await settling.taken(messages[start : start + 100])  # type: ignore[arg-type]
+    assert (channel.open, channel.said) == (set(), 3)
