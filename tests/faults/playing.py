@@ -32,7 +32,7 @@ from twins.ports import LetterFilter
 from twins.runtime.cluster import NAMESPACE, RayCalls
 from twins.runtime.ingest import Directory
 
-EVENTS_AN_ORDER = 33
+EVENTS_AN_ORDER = 21
 SETTLE_S = 240.0
 """How long it may take until nothing is on its way any more."""
 out = Console(width=170)
