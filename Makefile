@@ -73,8 +73,9 @@ faults: setup ## Kill, freeze, restart and fill what there is while 20,000 event
 		$(BIN)/python -m tests.faults --seed $$seed --way $$way $(ARGS) || exit 1; done
 
 .PHONY: bench
-bench: setup ## Measure the pipe: RabbitMQ quorum queue, twins, SQLite with synchronous=FULL
-	$(BIN)/python -m tests.services run -- $(BIN)/python -m tests.bench.pipe $(ARGS)
+bench: setup ## Measure the write path beside its limits, with RabbitMQ, SQLite and PostgreSQL (ARGS="--rounds 1")
+	$(BIN)/python -m tests.services run -- $(SHELL) -c '$(BIN)/twinsync bench $(ARGS) \
+		--broker "$$TWINSYNC_TEST_AMQP_URL" --database "$$TWINSYNC_TEST_POSTGRES_URL"'
 
 .PHONY: bench-cost
 bench-cost: setup ## Measure what an event costs on twins with a long life behind them

@@ -1,0 +1,96 @@
+"""The product under load: quorum queues → twins on Ray → SQLite or PostgreSQL, all of its work per event."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from adapters.sql.engine import is_sqlite
+from ops.demo.day import ANY_CLOCK_S
+from ops.local import start_twins, stop_twins, total
+from ops.settings import Settings
+from ops.wiring import Installation
+
+LOOK_EVERY_S = 0.2
+
+
+@asynccontextmanager
+async def empty_database(url: str | None) -> AsyncIterator[str | None]:
+    """A database of its own beside the one that *url* names, gone afterwards; None for SQLite."""
+    if url is None or is_sqlite(url):
+        yield None
+        return
+    name = f"twinsync_bench_{secrets.token_hex(4)}"
+    admin = create_async_engine(url, isolation_level="AUTOCOMMIT")
+    async with admin.connect() as connection:
+        await connection.execute(text(f"CREATE DATABASE {name}"))
+    try:
+        yield f"{url.rpartition('/')[0]}/{name}"
+    finally:
+        async with admin.connect() as connection:
+            await connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+        await admin.dispose()
+
+
+def installation(folder: Path, database_url: str | None, amqp_url: str, prefix: str) -> Installation:
+    chosen = Settings(
+        data_dir=folder,
+        database_url=database_url,
+        amqp_url=amqp_url,
+        amqp_prefix=prefix,
+        ahead_max_s=ANY_CLOCK_S,
+    )
+    return Installation(chosen)
+
+
+async def take_with_twins(installed: Installation, many: int, different: int) -> dict[str, float]:
+    """Take *many* messages; ``rate`` is in events a second between the first commit seen and the last.
+
+    Raises: RuntimeError where not each of the *different* events is stored.
+    """
+    from twins.runtime import cluster
+
+    await start_twins(installed)
+    try:
+        began: tuple[float, float] | None = None
+        while True:
+            counts = total(await cluster.metrics(installed))
+            now, taken = time.perf_counter(), counts["events"] + counts["duplicates"]
+            if began is None and taken:
+                began = now, taken
+            if taken >= many:
+                break
+            await asyncio.sleep(LOOK_EVERY_S)
+        assert began is not None
+    finally:
+        await stop_twins(installed)
+    store = installed.store()
+    stored = sum((await store.arrivals()).values())
+    await store.close()
+    if stored != different:
+        raise RuntimeError(f"{different} different events were sent and {stored} are stored")
+    return {
+        "rate": (taken - began[1]) / (now - began[0]),
+        "batches": counts["batches"],
+        "fold_s": counts["fold_s"],
+        "commit_s": counts["commit_s"],
+        "disk_bytes": await disk_bytes(installed.settings),
+    }
+
+
+async def disk_bytes(settings: Settings) -> float:
+    """What all tables and indexes take, as they are."""
+    if settings.database_url is None:
+        return float(sum(file.stat().st_size for file in settings.data_dir.glob("twinsync.sqlite*")))
+    engine = create_async_engine(settings.database_url)
+    async with engine.connect() as connection:
+        size = await connection.scalar(text("SELECT pg_database_size(current_database())"))
+    await engine.dispose()
+    return float(size or 0)

@@ -1,0 +1,185 @@
+"""The benchmark: what the product takes beside what nothing takes faster, in the same rounds."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import os
+import platform
+import secrets
+import shutil
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from adapters.amqp.topology import Names, clear_away
+from adapters.sql.engine import sqlite_url
+from canonical.envelope import parse_structured
+from ops.bench.bare_pipe import take_through_bare_pipe
+from ops.bench.naive_consumer import take_naively
+from ops.bench.product import empty_database, installation, take_with_twins
+from ops.bench.queues import acknowledge_all, events_of_a_day, fill
+from ops.local import local_ray
+from twins.ports import Publication
+
+NAIVE_EVENTS = 1_500
+"""So slow that more would only take longer."""
+LIBRARIES = ("ray", "aio-pika", "sqlalchemy", "aiosqlite", "asyncpg", "pydantic", "msgspec")
+RAW, PIPE, NAIVE, PRODUCT = "raw consumer", "bare pipe", "naive consumer", "product"
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    amqp_url: str
+    databases: dict[str, str | None]
+    """Kind → address; none for SQLite."""
+    messages: Sequence[Publication]
+    different: int
+
+
+@dataclass(slots=True)
+class Figures:
+    """Name → one figure a round, in events a second where the name says nothing else."""
+
+    rounds: dict[str, list[float]] = field(default_factory=dict)
+
+    def add(self, name: str, figure: float) -> None:
+        self.rounds.setdefault(name, []).append(figure)
+
+    def ratio(self, name: str, limit: str) -> float:
+        """Median of the rounds' ratios: what was measured together is compared."""
+        pairs = zip(self.rounds[name], self.rounds[limit], strict=True)
+        return median(figure / other for figure, other in pairs)
+
+
+def run(
+    amqp_url: str,
+    database_url: str | None,
+    events: int,
+    rounds: int,
+    data_dir: Path,
+    home: Path,
+    out: Console,
+) -> dict[str, Any]:
+    """Measure everything once a round. Answers machine, versions, figures and ratios."""
+    with out.status("making a day"):
+        messages = events_of_a_day(events, seed=1)
+        different = len({parse_structured(message.body).event_id for message in messages})
+    out.print(f"{len(messages):,} messages tell {different:,} different events")
+    databases = {"sqlite": None} | ({"postgresql": database_url} if database_url else {})
+    load, figures = Load(amqp_url, databases, messages, different), Figures()
+    with local_ray(home):
+        for number in range(rounds):
+            folder = data_dir / secrets.token_hex(4)
+            for name in ("pipe", "naive", "product"):
+                (folder / name).mkdir(parents=True)
+            with out.status("") as status:
+                say = _told_of_round(number, rounds, status.update)
+                asyncio.run(_round(load, folder, figures.add, say))
+            shutil.rmtree(folder, ignore_errors=True)
+    ratios = {
+        database: {
+            "write_vs_raw": figures.ratio(f"{PRODUCT}, {database}", RAW),
+            "write_vs_pipe": figures.ratio(f"{PRODUCT}, {database}", PIPE),
+            "write_vs_naive": figures.ratio(f"{PRODUCT}, {database}", f"{NAIVE}, {database}"),
+        }
+        for database in databases
+    }
+    out.print(_table(figures), _ratio_table(ratios))
+    return {
+        "machine": machine(),
+        "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
+        "messages": len(messages),
+        "different": different,
+        "figures": {name: {"median": median(one), "rounds": one} for name, one in figures.rounds.items()},
+        "ratios": ratios,
+    }
+
+
+def _told_of_round(number: int, rounds: int, say: Callable[[str], None]) -> Callable[[str], None]:
+    return lambda what: say(f"round {number + 1} of {rounds}: {what}")
+
+
+async def _round(
+    load: Load, folder: Path, add: Callable[[str, float], None], say: Callable[[str], None]
+) -> None:
+    many = len(load.messages)
+    say(RAW)
+    async with _queues(load, load.messages) as prefix:
+        add(RAW, many / await acknowledge_all(load.amqp_url, prefix, many))
+    say(PIPE)
+    async with _queues(load, load.messages) as prefix:
+        add(PIPE, many / await take_through_bare_pipe(load.amqp_url, prefix, many, folder / "pipe"))
+    for database, url in load.databases.items():
+        say(f"{NAIVE}, {database}")
+        few = load.messages[:NAIVE_EVENTS]
+        async with (
+            _queues(load, few) as prefix,
+            empty_database(url) as place,
+        ):
+            address = place or sqlite_url(folder / "naive")
+            seconds = await take_naively(load.amqp_url, address, prefix, len(few))
+            add(f"{NAIVE}, {database}", len(few) / seconds)
+        say(f"{PRODUCT}, {database}")
+        async with (
+            _queues(load, load.messages) as prefix,
+            empty_database(url) as place,
+        ):
+            installed = installation(folder / "product", place, load.amqp_url, prefix)
+            told = await take_with_twins(installed, many, load.different)
+            add(f"{PRODUCT}, {database}", told["rate"])
+            add(f"messages a batch, {database}", many / told["batches"])
+            add(f"µs of folding an event, {database}", told["fold_s"] / many * 1e6)
+            add(f"µs of committing an event, {database}", told["commit_s"] / many * 1e6)
+            add(f"bytes on disk a different event, {database}", told["disk_bytes"] / load.different)
+
+
+@asynccontextmanager
+async def _queues(load: Load, messages: Sequence[Publication]) -> AsyncIterator[str]:
+    """Queues of their own with these messages, gone afterwards. Yields the prefix of their names."""
+    prefix = f"bench-{secrets.token_hex(4)}"
+    try:
+        await fill(load.amqp_url, prefix, messages)
+        yield prefix
+    finally:
+        await clear_away(load.amqp_url, Names(prefix))
+
+
+def machine() -> dict[str, Any]:
+    """What a figure was measured on."""
+    models = [
+        line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")
+    ]
+    return {
+        "processor": models[0].partition(":")[2].strip() if models else platform.processor(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+    }
+
+
+def _table(figures: Figures) -> Table:
+    many = max(len(one) for one in figures.rounds.values())
+    table = Table(
+        "", *(f"round {number + 1}" for number in range(many)), "median", box=None, header_style="dim"
+    )
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, rounds in figures.rounds.items():
+        table.add_row(name, *(f"{one:,.0f}" for one in rounds), f"[bold]{median(rounds):,.0f}[/]")
+    return table
+
+
+def _ratio_table(ratios: dict[str, dict[str, float]]) -> Table:
+    names = next(iter(ratios.values()))
+    table = Table("", *ratios, box=None, header_style="dim", title="Medians of the rounds' ratios")
+    for name in names:
+        table.add_row(name, *(f"{one[name]:.2f}" for one in ratios.values()))
+    return table

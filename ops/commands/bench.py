@@ -1,0 +1,45 @@
+"""Measuring this machine, from the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic_core import to_json
+
+from ops.commands.asked import err
+
+
+def bench(
+    broker: Annotated[
+        str,
+        typer.Option(envvar="TWINSYNC_AMQP_URL", help="AMQP address of a RabbitMQ; queues are made in it."),
+    ],
+    database: Annotated[
+        str | None,
+        typer.Option(
+            help="PostgreSQL to measure beside SQLite; databases are made in its server, and dropped."
+        ),
+    ] = None,
+    events: Annotated[int, typer.Option(min=1_000, help="Messages a round, duplicates included.")] = 40_000,
+    rounds: Annotated[int, typer.Option(min=1, help="Each measures everything once.")] = 5,
+    json: Annotated[
+        Path | None, typer.Option(help="Write machine, versions, figures and ratios here.")
+    ] = None,
+    data_dir: Annotated[Path, typer.Option(help="Where the databases of a round live.")] = Path(
+        ".twinsync/bench"
+    ),
+) -> None:
+    """Measure the write path beside its limits: a raw consumer, a bare pipe and a naive consumer.
+
+    All in the same rounds, so that their ratios hold whatever else the machine does.
+    """
+    from ops.local import ray_home
+
+    with ray_home(data_dir) as home:
+        from ops.bench.run import run
+
+        found = run(broker, database, events, rounds, data_dir, home, err)
+    if json is not None:
+        json.write_bytes(to_json(found, indent=2) + b"\n")
