@@ -22,15 +22,16 @@ GAPS_MAX = 1_000
 
 
 class Whole(NamedTuple):
-    """Numbers *start* to *through* of a source have all been told; *since*: when *start* happened."""
+    """Numbers *start* to *through* of a source have all been told; *since*: when *start* first happened."""
 
     source: str
     start: int
     through: int
     since: str
 
-    def holds(self, number: int) -> bool:
-        return self.start <= number <= self.through
+    def holds(self, number: int, time: str) -> bool:
+        """Whether no look needs it any more. A source may tell *start* once more, of an earlier moment."""
+        return self.start < number <= self.through or (number == self.start and time >= self.since)
 
 
 async def known_whole(connection: AsyncConnection) -> dict[str, Whole | None]:
@@ -75,7 +76,7 @@ def _steps(source: str, whole: Whole | None) -> Any:
 
 
 def _told(source: str, whole: Whole | None) -> list[Any]:
-    """Numbers outside of what is whole, and its two ends."""
+    """Numbers outside of what is whole, and its two ends; its start may have been told again."""
     found = []
     for table in (events, archived_numbers):
         of_source: ColumnElement[bool] = (table.c.source == source) & table.c.sequence.is_not(None)
@@ -84,7 +85,7 @@ def _told(source: str, whole: Whole | None) -> list[Any]:
             found.append(told)
         else:
             found += [
-                told.where(table.c.sequence < whole.start),
+                told.where(table.c.sequence <= whole.start),
                 told.where(table.c.sequence > whole.through),
             ]
     if whole is not None:
@@ -116,9 +117,10 @@ async def widen(connection: AsyncConnection, was: Whole | None, now: Whole) -> N
         .values(now._asdict())
     )
     if noted.rowcount:
-        inside = archived_numbers.c.sequence.between(now.start, now.through)
+        number, time = archived_numbers.c.sequence, archived_numbers.c.time
+        held = number.between(now.start, now.through) & ((number != now.start) | (time >= now.since))
         await connection.execute(
-            delete(archived_numbers).where(archived_numbers.c.source == now.source, inside)
+            delete(archived_numbers).where(archived_numbers.c.source == now.source, held)
         )
 
 
@@ -129,7 +131,7 @@ async def keep_numbers(connection: AsyncConnection, told: Collection[Read], inse
         (row["source"], row["sequence"], row["time"])
         for row in told
         if row["sequence"] is not None
-        and not ((known := whole.get(row["source"])) is not None and known.holds(row["sequence"]))
+        and not ((known := whole.get(row["source"])) is not None and known.holds(row["sequence"], row["time"]))
     }
     if outside:
         names = ("source", "sequence", "time")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from typing import Any
 
 import httpx
@@ -26,7 +27,7 @@ from tests.unit.test_http_api import calls, http  # noqa: F401 - fixtures
 from tests.world import DAY, World, tell
 from twins.core.batch import Effects
 from twins.core.contributions import Contribution, Interest
-from twins.core.gaps import gaps
+from twins.core.gaps import Gap, gaps
 from twins.core.history import Arrival
 from twins.core.rules import Policy
 from twins.core.twin import Twin
@@ -184,6 +185,31 @@ async def test_numbers_that_are_archived_are_not_missing(store: SqlStore) -> Non
             assert await store.find_gaps() == expected(told)
     assert await store.find_gaps() == []
     assert await rows_of(store, archived_numbers) == 0, "a source that is whole needs no row for a number"
+
+
+async def test_a_number_told_twice_shows_its_gap_since_the_earlier_time(store: SqlStore) -> None:
+    """Whenever somebody looked, and whichever of the two was in the archive by then."""
+
+    async def numbered(source: str, number: int, minute: int) -> TwinRef:
+        fact = tell(f"order{source}-{minute}", OrderValidated(), minute, source=source, sequence=number)
+        await host(store).take_events([fact, tell("order/LAST", OrderValidated(), minute)])
+        return fact.subject
+
+    ways = list(product((False, True), repeat=5))
+    for way, (looks_late, looks_early, late_goes, early_goes, goes_first) in enumerate(ways):
+        source = f"/{way}"
+        for minute, looks, goes in ((8, looks_late, late_goes), (2, looks_early, early_goes)):
+            told = await numbered(source, 5, minute)
+            if goes and goes_first:
+                await archive_all(store, "host-0", [told])
+            if looks:
+                await store.find_gaps()
+            if goes and not goes_first:
+                await archive_all(store, "host-0", [told])
+        await numbered(source, 1, 0)
+    expected = {Gap(f"/{way}", 2, 4, DAY + timedelta(minutes=2)) for way in range(len(ways))}
+    for _ in range(2):
+        assert set(await store.find_gaps()) == expected
 
 
 async def test_two_that_look_at_once_widen_only_what_is_whole(store: SqlStore) -> None:
