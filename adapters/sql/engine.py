@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,11 @@ def _ms(seconds: float) -> str:
 
 def _sqlite(url: str, tuning: Tuning, begin: str, *, size: int, overflow: int) -> AsyncEngine:
     engine = create_async_engine(
-        url, pool_size=size, max_overflow=overflow, pool_timeout=tuning.statement_s + SILENCE_S
+        url,
+        pool_size=size,
+        max_overflow=overflow,
+        pool_timeout=tuning.statement_s + SILENCE_S,
+        connect_args={"factory": _LetsGo},
     )
 
     @event.listens_for(engine.sync_engine, "connect")
@@ -130,3 +135,12 @@ def _sqlite(url: str, tuning: Tuning, begin: str, *, size: int, overflow: int) -
         connection.exec_driver_sql(begin)
 
     return engine
+
+
+class _LetsGo(sqlite3.Connection):
+    """SQLite keeps the locks of a closed connection until its last cursor is gone; a rollback ends them."""
+
+    def close(self) -> None:
+        if self.in_transaction:
+            self.rollback()
+        super().close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -133,3 +135,28 @@ async def stored(store: SqlStore) -> tuple[int, int]:
     many = [select(func.count()).select_from(table).scalar_subquery() for table in (events, twins)]
     (row,) = await store._rows(select(many[0].label("events"), many[1].label("twins")))
     return row["events"], row["twins"]
+
+
+async def test_a_transaction_that_is_given_up_while_it_reads_holds_no_lock(
+    store: SqlStore, tmp_path: Path
+) -> None:
+    """Whoever gave it up may keep the error, and with it the cursor that was open."""
+    kept, other = [], SqlStore(sqlite_url(tmp_path), tuning=Tuning(lock_s=0.2))
+    await store.commit("host-0", await store.claim("host-0"), World().take(golden()))
+
+    async def reads() -> None:
+        async with store._writer.begin() as connection:
+            while True:
+                await connection.execute(select(events))
+
+    gc.disable()
+    try:
+        for turn in range(30):
+            reading = asyncio.create_task(reads())
+            await asyncio.sleep(0.002 + turn / 10_000)
+            reading.cancel()
+            kept += await asyncio.gather(reading, return_exceptions=True)
+            await other.claim("host-1")
+    finally:
+        gc.enable()
+        await other.close()
