@@ -131,7 +131,9 @@ async def keep_numbers(connection: AsyncConnection, told: Collection[Read], inse
         (row["source"], row["sequence"], row["time"])
         for row in told
         if row["sequence"] is not None
-        and not ((known := whole.get(row["source"])) is not None and known.holds(row["sequence"], row["time"]))
+        and not (
+            (known := whole.get(row["source"])) is not None and known.holds(row["sequence"], row["time"])
+        )
     }
     if outside:
         names = ("source", "sequence", "time")
