@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import ValidationError
 
+from adapters.webhooks import Many, MaybeText, Theirs, rejected
 from canonical.errors import RejectedMessage
-from canonical.types import Identifier, Occurred, Text
-
-T = TypeVar("T")
-
-
-def read(body: bytes) -> dict[str, Any]:
-    """Decode a body. Raises: RejectedMessage for all that is not one JSON object."""
-    if not body.strip():
-        raise RejectedMessage("empty body")
-    try:
-        found = json.loads(body, parse_int=str, parse_float=Decimal, parse_constant=_not_a_number)
-    except (ValueError, ArithmeticError, RecursionError) as error:
-        raise RejectedMessage(f"not JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise RejectedMessage("expected a JSON object")
-    return found
+from canonical.types import Identifier, Occurred
 
 
 def tracker_in(message: Mapping[str, Any]) -> Tracker | None:
@@ -52,34 +36,6 @@ def _tracker(payload: Mapping[str, Any], path: str) -> Tracker:
         return Tracker.model_validate(payload)
     except ValidationError as error:
         raise rejected(error, path) from None
-
-
-def rejected(error: ValidationError, path: str = "") -> RejectedMessage:
-    """The first fault, under the path of its field."""
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    reason = first["msg"].removeprefix("Value error, ")
-    return RejectedMessage(reason + more, field=path + ".".join(map(str, first["loc"])))
-
-
-def _not_a_number(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no number")
-
-
-def _blank_is_none(value: Any) -> Any:
-    return (value.strip() or None) if isinstance(value, str) else value
-
-
-def _null_is_empty(value: Any) -> Any:
-    return () if value is None else value
-
-
-MaybeText = Annotated[Text | None, BeforeValidator(_blank_is_none)]
-Many = Annotated[tuple[T, ...], BeforeValidator(_null_is_empty)]
-
-
-class Theirs(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class Status(StrEnum):

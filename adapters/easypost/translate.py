@@ -17,7 +17,8 @@ from collections.abc import Mapping
 
 from pydantic import ValidationError
 
-from adapters.easypost.models import Status, Tracker, TrackingDetail, read, rejected, tracker_in
+from adapters.easypost.models import Status, Tracker, TrackingDetail, tracker_in
+from adapters.webhooks import read, rejected
 from canonical import identity
 from canonical.envelope import Event
 from canonical.facts.tracking import Milestone, TrackingScanned

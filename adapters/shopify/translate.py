@@ -29,12 +29,12 @@ from pydantic import TypeAdapter, ValidationError
 from adapters.shopify.fulfillments import fulfillment_created, fulfillment_updated
 from adapters.shopify.inventory import level_events
 from adapters.shopify.masterdata import customer_events, product_events
-from adapters.shopify.models import read, rejected
 from adapters.shopify.orders import order_events
 from adapters.shopify.payments import refund_events, transaction_events
 from adapters.shopify.returns import return_events
 from adapters.shopify.telling import Telling
 from adapters.shopify.topics import TOPIC_HEADER, recognise, unwrap
+from adapters.webhooks import read, rejected
 from canonical.envelope import Event
 from canonical.errors import RejectedMessage
 from canonical.translation import Connection, Inbound, Translation
