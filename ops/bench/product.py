@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,6 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from adapters.sql.engine import is_sqlite
+from ops.bench.databases import empty_postgres
 from ops.demo.day import ANY_CLOCK_S
 from ops.local import start_twins, stop_twins, total
 from ops.settings import Settings
@@ -23,20 +23,12 @@ LOOK_EVERY_S = 0.2
 
 @asynccontextmanager
 async def empty_database(url: str | None) -> AsyncIterator[str | None]:
-    """A database of its own beside the one that *url* names, gone afterwards; None for SQLite."""
+    """A PostgreSQL database of its own where *url* names one; None for SQLite, whose file is its own."""
     if url is None or is_sqlite(url):
         yield None
         return
-    name = f"twinsync_bench_{secrets.token_hex(4)}"
-    admin = create_async_engine(url, isolation_level="AUTOCOMMIT")
-    async with admin.connect() as connection:
-        await connection.execute(text(f"CREATE DATABASE {name}"))
-    try:
-        yield f"{url.rpartition('/')[0]}/{name}"
-    finally:
-        async with admin.connect() as connection:
-            await connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-        await admin.dispose()
+    async with empty_postgres(url) as own:
+        yield own
 
 
 def installation(folder: Path, database_url: str | None, amqp_url: str, prefix: str) -> Installation:

@@ -11,12 +11,10 @@ import argparse
 import asyncio
 import json
 import os
-import secrets
 import sqlite3
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -30,6 +28,7 @@ from adapters.sql.engine import is_sqlite, sqlite_url
 from adapters.sql.store import SqlStore
 from canonical.envelope import Event
 from canonical.postings import Command
+from ops.bench.databases import empty_postgres
 from ops.demo.day import in_order, make_day
 from ops.demo.telling import told_once
 from tests.services import POSTGRES
@@ -209,18 +208,6 @@ def _summary(name: str, growth: Growth) -> dict[str, Any]:
     }
 
 
-@asynccontextmanager
-async def _postgres(server: str) -> AsyncIterator[str]:
-    """A database of its own."""
-    name, engine = f"twinsync_{secrets.token_hex(6)}", _autocommitting(server)
-    async with engine.connect() as connection:
-        await connection.execute(text(f"CREATE DATABASE {name}"))
-    yield f"{server.rpartition('/')[0]}/{name}"
-    async with engine.connect() as connection:
-        await connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-    await engine.dispose()
-
-
 async def _measure(name: str, url: str, events: Sequence[Event]) -> None:
     growth = await grow(url, events)
     said = [f"**{name}**", "", *_lines(growth), "", json.dumps(_summary(name, growth)), "", ""]
@@ -234,7 +221,7 @@ async def measure(orders: int) -> None:
     with TemporaryDirectory() as folder:
         await _measure("SQLite", sqlite_url(Path(folder)), events)
     if (server := os.environ.get(POSTGRES)) is not None:
-        async with _postgres(server) as url:
+        async with empty_postgres(server) as url:
             await _measure("PostgreSQL", url, events)
 
 

@@ -7,11 +7,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from adapters.sql.engine import sqlite_url
 from adapters.sql.store import SqlStore
+from ops.bench.databases import empty_postgres
 from tests.services import POSTGRES
 
 
@@ -24,14 +23,8 @@ async def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncI
     server = os.environ.get(POSTGRES)
     if server is None:
         pytest.skip(f"no PostgreSQL: run through 'make test', or set {POSTGRES}")
-    name = f"twinsync_{os.urandom(6).hex()}"
-    admin = create_async_engine(server, isolation_level="AUTOCOMMIT")
-    async with admin.connect() as connection:
-        await connection.execute(text(f"CREATE DATABASE {name}"))
-    yield f"{server.rpartition('/')[0]}/{name}"
-    async with admin.connect() as connection:
-        await connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-    await admin.dispose()
+    async with empty_postgres(server) as url:
+        yield url
 
 
 @pytest.fixture
