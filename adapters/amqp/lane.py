@@ -76,12 +76,14 @@ class Lane:
             bound.stop()
         with contextlib.suppress(*LOST):
             if self._tag is not None:
-                await asyncio.wait_for(self._queue.cancel(self._tag), CLOSE_WITHIN_S)
+                async with asyncio.timeout(CLOSE_WITHIN_S):
+                    await self._queue.cancel(self._tag)
         lasting = {bound.running for bound in self._bound.values() if bound.outage.lasts}
         if finishing := self._running - lasting:
             await asyncio.wait(finishing, timeout=FINISH_WITHIN_S)
         with contextlib.suppress(*LOST):
-            await asyncio.wait_for(self._acknowledging.all_taken(), CLOSE_WITHIN_S)
+            async with asyncio.timeout(CLOSE_WITHIN_S):
+                await self._acknowledging.all_taken()
         await self.drop()
 
     async def drop(self) -> None:

@@ -111,7 +111,8 @@ class Link(Generic[T]):
         if transport is None or self._is_lost():
             return False
         try:
-            await asyncio.wait_for(transport.ready(), BLOCKED_AFTER_S)
+            async with asyncio.timeout(BLOCKED_AFTER_S):
+                await transport.ready()
         except TimeoutError:
             return True
         return False
@@ -123,4 +124,5 @@ async def connected(url: str, patience: Patience) -> AbstractConnection:
 
 async def shut(connection: AbstractConnection) -> None:
     with contextlib.suppress(*LOST):
-        await asyncio.wait_for(connection.close(), CLOSE_WITHIN_S)
+        async with asyncio.timeout(CLOSE_WITHIN_S):
+            await connection.close()

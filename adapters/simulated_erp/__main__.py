@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from aiohttp import web
@@ -78,10 +79,9 @@ async def _serve(erp: SimulatedErp, port: int, parent_pid: int | None) -> None:
 async def _until_told(stop: asyncio.Event, parent_pid: int | None) -> None:
     started_by = os.getppid()
     while not stop.is_set() and (parent_pid is None or _runs(parent_pid, started_by)):
-        try:
-            await asyncio.wait_for(stop.wait(), PARENT_POLL_S)
-        except TimeoutError:
-            continue
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PARENT_POLL_S):
+                await stop.wait()
 
 
 def _runs(parent_pid: int, started_by: int) -> bool:

@@ -86,6 +86,22 @@ async def running() -> AsyncIterator[Callable[[Gateway], asyncio.Task[None]]]:
 
 Run = Callable[[Gateway], asyncio.Task[None]]
 
+# --- ending ------------------------------------------------------------------------------------------
+
+
+async def test_a_gateway_that_is_told_to_end_as_it_is_nudged_ends(system: System, running: Run) -> None:
+    gateway = system.gateway()
+    task = running(gateway)
+    for _ in range(3):
+        await gateway.nudge()
+        await asyncio.sleep(0.02)
+    await gateway.nudge()
+    await asyncio.sleep(0)
+    task.cancel()
+    ended, _ = await asyncio.wait([task], timeout=2)
+    assert task in ended
+
+
 # --- flow ------------------------------------------------------------------------------------------------
 
 

@@ -479,7 +479,8 @@ class Life(Enum):
 
 async def _answers(name: str, lease: timedelta) -> Life:
     try:
-        await asyncio.wait_for(ray.get_actor(name, NAMESPACE).alive.remote(), lease.total_seconds())
+        async with asyncio.timeout(lease.total_seconds()):
+            await ray.get_actor(name, NAMESPACE).alive.remote()
     except TimeoutError:
         return Life.SILENT
     except (RayActorError, ValueError):

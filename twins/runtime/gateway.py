@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
 from random import random
@@ -146,10 +147,9 @@ class Gateway:
             while True:
                 self._awake.clear()
                 await self._step_safely(outage)
-                try:
-                    await asyncio.wait_for(self._awake.wait(), poll.total_seconds())
-                except TimeoutError:
-                    continue
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(poll.total_seconds()):
+                        await self._awake.wait()
         finally:
             for task in self._flying.values():
                 task.cancel()

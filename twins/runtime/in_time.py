@@ -12,10 +12,15 @@ V = TypeVar("V")
 
 async def in_time(asked: Mapping[K, Awaitable[V]], within_s: float) -> dict[K, V]:
     """The answers that come in time; who fails, or says nothing, is left out."""
-    limited = (asyncio.wait_for(one, within_s) for one in asked.values())
+    limited = (_limited(one, within_s) for one in asked.values())
     answers = await asyncio.gather(*limited, return_exceptions=True)
     return {
         who: answer
         for who, answer in zip(asked, answers, strict=True)
         if not isinstance(answer, BaseException)
     }
+
+
+async def _limited(asked: Awaitable[V], within_s: float) -> V:
+    async with asyncio.timeout(within_s):
+        return await asked
