@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
-from fastapi import FastAPI
 from ray import serve
+from starlette.types import ASGIApp
 
 from adapters.http.api import Service, build_api
 from adapters.http.erps import ErpDesk
@@ -29,6 +30,12 @@ ONGOING_REQUESTS_MAX = 512
 """Ray Serve's default of five would make readers queue before they can be coalesced."""
 SHUTDOWN_TIMEOUT_S = 5.0
 """Every answer takes milliseconds: one that takes longer will not come."""
+REPLICA: dict[str, Any] = {
+    "max_ongoing_requests": ONGOING_REQUESTS_MAX,
+    "ray_actor_options": {"num_cpus": 0},
+    "logging_config": {"enable_access_log": False, "log_level": "WARNING"},
+}
+"""A line of log for each request would be a third of what a read costs."""
 
 
 def _service(installation: Installation) -> Service:
@@ -87,16 +94,15 @@ def build(installation: Installation) -> serve.Application:
     """The application for an installation; every replica opens connections of its own."""
     settings = installation.settings
 
-    def make_api() -> FastAPI:
+    def make_api() -> ASGIApp:
         installation.set_up_process()
         return build_api(_service(installation))
 
     @serve.deployment(
         name="twinsync",
         num_replicas=settings.http_replicas,
-        max_ongoing_requests=ONGOING_REQUESTS_MAX,
         graceful_shutdown_timeout_s=SHUTDOWN_TIMEOUT_S,
-        ray_actor_options={"num_cpus": 0},
+        **REPLICA,
     )
     @serve.ingress(make_api)
     class Twinsync:

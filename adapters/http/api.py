@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any, Protocol
 from urllib.parse import unquote
 
-from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request
+from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from fastapi.responses import Response
 from pydantic_core import to_json
+from starlette.types import ASGIApp
 
 from adapters.http import audit, health, letters, problems, reconciliations
 from adapters.http.erps import ErpDesk, erp_routes
+from adapters.http.keys import Keys
 from adapters.http.limits import Limits
+from adapters.http.live import LiveTwins
 from adapters.http.problems import Problem
 from adapters.http.reconciliations import Reconciling
 from canonical.envelope import (
@@ -112,7 +115,7 @@ class Service:
     """What must answer before this process calls itself ready."""
 
 
-def build_api(service: Service) -> FastAPI:
+def build_api(service: Service) -> ASGIApp:
     """The application. Every path but health, metrics and signed webhooks asks for an API key."""
     api = FastAPI(
         title="twinsync",
@@ -122,9 +125,10 @@ def build_api(service: Service) -> FastAPI:
         openapi_url="/openapi.json",
     )
     problems.install(api)
+    keys = Keys(service.api_keys)
     api.add_middleware(Limits, body_bytes_max=service.body_bytes_max)
     api.include_router(health.routes(service.checks, service.metrics))
-    api.include_router(_webhooks(service))
+    api.include_router(_webhooks(service, keys))
     for router in (
         _twins(service),
         _lists(service),
@@ -134,30 +138,8 @@ def build_api(service: Service) -> FastAPI:
         reconciliations.routes(service.reconciling),
         erp_routes(service.erps),
     ):
-        api.include_router(router, dependencies=[Depends(_key_check(service.api_keys))])
-    return api
-
-
-# --- keys ------------------------------------------------------------------------------------------------
-
-
-def _key_check(keys: Mapping[str, str]) -> Callable[..., None]:
-    def check(
-        request: Request,
-        authorization: Annotated[str | None, Header()] = None,
-        x_api_key: Annotated[str | None, Header()] = None,
-    ) -> None:
-        told = x_api_key or (authorization or "").removeprefix("Bearer ").strip()
-        holders = [name for key, name in keys.items() if secrets.compare_digest(told.encode(), key.encode())]
-        if not holders:
-            raise Problem(
-                401,
-                "API key needed",
-                "send a valid key as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'",
-            )
-        request.state.asked_by = holders[0]
-
-    return check
+        api.include_router(router, dependencies=[Depends(keys)])
+    return LiveTwins(api, read=partial(service.reads.read, "document"), keys=keys)
 
 
 # --- one twin --------------------------------------------------------------------------------------------
@@ -447,9 +429,8 @@ def _arrival(verdict: Verdict) -> str:
     return verdict.arrival.value
 
 
-def _webhooks(service: Service) -> APIRouter:
+def _webhooks(service: Service, keys: Keys) -> APIRouter:
     router = APIRouter(tags=["webhooks"])
-    check_key = _key_check(service.api_keys)
 
     @router.post("/v1/webhooks/{adapter}/{connection}")
     async def post_webhook(adapter: str, connection: str, request: Request) -> Response:
@@ -461,7 +442,9 @@ def _webhooks(service: Service) -> APIRouter:
         body = await request.body()
         secret = service.webhook_secrets.get(f"{adapter}/{connection}")
         if secret is None:
-            check_key(request, request.headers.get("authorization"), request.headers.get("x-api-key"))
+            await keys(
+                request, request.headers.get("authorization", ""), request.headers.get("x-api-key", "")
+            )
         else:
             _check_signature(service, adapter, request, body, secret)
         inbound, party = Inbound(body, dict(request.headers)), service.connection(adapter, connection)

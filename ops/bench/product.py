@@ -8,13 +8,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from pydantic import SecretStr
+from ray import serve
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from adapters.sql.engine import is_sqlite
+from ops.bench.asking import KEY
 from ops.bench.databases import empty_postgres
+from ops.bench.reads import serve_empty
 from ops.demo.day import ANY_CLOCK_S
-from ops.local import start_twins, stop_twins, total
+from ops.local import free_port, start_http, start_twins, stop_twins, total
 from ops.settings import Settings
 from ops.wiring import Installation
 
@@ -37,6 +41,8 @@ def installation(folder: Path, database_url: str | None, amqp_url: str, prefix: 
         database_url=database_url,
         amqp_url=amqp_url,
         amqp_prefix=prefix,
+        http_port=free_port(),
+        api_keys=(SecretStr(KEY),),
         ahead_max_s=ANY_CLOCK_S,
     )
     return Installation(chosen)
@@ -75,6 +81,20 @@ async def take_with_twins(installed: Installation, many: int, different: int) ->
         "commit_s": counts["commit_s"],
         "disk_bytes": await disk_bytes(installed.settings),
     }
+
+
+@asynccontextmanager
+async def serve_twins(installed: Installation) -> AsyncIterator[tuple[str, int]]:
+    """Twins that consume and answer over HTTP, beside an application that answers nothing, and where."""
+    settings = installed.settings
+    await start_twins(installed)
+    try:
+        await asyncio.to_thread(start_http, installed)
+        await asyncio.to_thread(serve_empty, settings.http_replicas)
+        yield settings.http_host, settings.http_port
+    finally:
+        await asyncio.to_thread(serve.shutdown)
+        await stop_twins(installed)
 
 
 async def disk_bytes(settings: Settings) -> float:

@@ -20,18 +20,27 @@ from rich.table import Table
 
 from adapters.amqp.topology import Names, clear_away
 from adapters.sql.engine import sqlite_url
-from canonical.envelope import parse_structured
+from canonical.envelope import Event, parse_structured
+from canonical.identity import Kind
 from ops.bench.bare_pipe import take_through_bare_pipe
+from ops.bench.latency import PROBE_EVERY_S, measure_latency
 from ops.bench.naive_consumer import take_naively
-from ops.bench.product import empty_database, installation, take_with_twins
+from ops.bench.product import empty_database, installation, serve_twins, take_with_twins
 from ops.bench.queues import acknowledge_all, events_of_a_day, fill
+from ops.bench.reads import read_in_turns
+from ops.bench.resident import SMALL, copies, resident_bytes, small_twin
 from ops.local import local_ray
+from ops.wiring import Installation
 from twins.ports import Publication
 
 NAIVE_EVENTS = 1_500
 """So slow that more would only take longer."""
 LIBRARIES = ("ray", "aio-pika", "sqlalchemy", "aiosqlite", "asyncpg", "pydantic", "msgspec")
 RAW, PIPE, NAIVE, PRODUCT = "raw consumer", "bare pipe", "naive consumer", "product"
+READS, EMPTY_REPLIES = "reads of twins", "empty replies"
+SHARES = (0.25, 0.5, 0.75)
+"""Of what the product took a second in the same round."""
+LOAD_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +49,12 @@ class Load:
     databases: dict[str, str | None]
     """Kind → address; none for SQLite."""
     messages: Sequence[Publication]
-    different: int
+    events: Sequence[Event]
+    """What they tell, each once."""
+
+    @property
+    def different(self) -> int:
+        return len(self.events)
 
 
 @dataclass(slots=True)
@@ -70,10 +84,11 @@ def run(
     """Measure everything once a round. Answers machine, versions, figures and ratios."""
     with out.status("making a day"):
         messages = events_of_a_day(events, seed=1)
-        different = len({parse_structured(message.body).event_id for message in messages})
-    out.print(f"{len(messages):,} messages tell {different:,} different events")
+        parsed = (parse_structured(message.body) for message in messages)
+        events_ = list({event.event_id: event for event in parsed}.values())
+    out.print(f"{len(messages):,} messages tell {len(events_):,} different events")
     databases = {"sqlite": None} | ({"postgresql": database_url} if database_url else {})
-    load, figures = Load(amqp_url, databases, messages, different), Figures()
+    load, figures = Load(amqp_url, databases, messages, events_), Figures()
     with local_ray(home):
         for number in range(rounds):
             folder = data_dir / secrets.token_hex(4)
@@ -88,6 +103,7 @@ def run(
             "write_vs_raw": figures.ratio(f"{PRODUCT}, {database}", RAW),
             "write_vs_pipe": figures.ratio(f"{PRODUCT}, {database}", PIPE),
             "write_vs_naive": figures.ratio(f"{PRODUCT}, {database}", f"{NAIVE}, {database}"),
+            "read_vs_empty": figures.ratio(f"{READS}, {database}", f"{EMPTY_REPLIES}, {database}"),
         }
         for database in databases
     }
@@ -96,7 +112,7 @@ def run(
         "machine": machine(),
         "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
         "messages": len(messages),
-        "different": different,
+        "different": load.different,
         "figures": {name: {"median": median(one), "rounds": one} for name, one in figures.rounds.items()},
         "ratios": ratios,
     }
@@ -138,6 +154,41 @@ async def _round(
             add(f"µs of folding an event, {database}", told["fold_s"] / many * 1e6)
             add(f"µs of committing an event, {database}", told["commit_s"] / many * 1e6)
             add(f"bytes on disk a different event, {database}", told["disk_bytes"] / load.different)
+        say(f"reads and latency, {database}")
+        async with _queues(load, ()) as prefix, empty_database(url) as place:
+            installed = installation(folder / "served", place, load.amqp_url, prefix)
+            await _served(installed, load, told["rate"], database, add)
+    for kind in SMALL:
+        say(f"memory of {kind} twins")
+        event = small_twin(load.events, kind)
+        (folder / kind).mkdir()
+        add(f"bytes a resident {kind}", await resident_bytes(folder / kind, event))
+
+
+async def _served(
+    installed: Installation, load: Load, rate: float, database: str, add: Callable[[str, float], None]
+) -> None:
+    """Fill twins at shares of *rate*, and look how soon they are visible; then only read."""
+    probes = copies(small_twin(load.events, Kind.ORDER), int(LOAD_S / PROBE_EVERY_S) * len(SHARES))
+    async with serve_twins(installed) as address:
+        first, orders = 0, list[str]()
+        for number, share in enumerate(SHARES):
+            some = load.messages[first : first + int(rate * share * LOAD_S)]
+            first += len(some)
+            mine = probes[number :: len(SHARES)]
+            seen = await measure_latency(
+                load.amqp_url, installed.settings.amqp_prefix, address, some, mine, rate * share
+            )
+            orders += [f"/v1/orders/{probe.subject.key}" for probe in mine[: seen.probes]]
+            load_ = f"at {share:.0%} load, {database}"
+            add(f"messages a second {load_}", seen.sent)
+            add(f"ms until visible, p50 {load_}", seen.p50_ms)
+            add(f"ms until visible, p99 {load_}", seen.p99_ms)
+        read = await read_in_turns(address, orders)
+        add(f"{READS}, {database}", read.twins.rate)
+        add(f"{EMPTY_REPLIES}, {database}", read.empty.rate)
+        add(f"ms of a read, p99, {database}", read.twins.p99_ms)
+        add(f"ms of an empty reply, p99, {database}", read.empty.p99_ms)
 
 
 @asynccontextmanager

@@ -22,6 +22,7 @@ from adapters.sql.engine import sqlite_url
 from adapters.sql.store import SqlStore
 from canonical.envelope import BATCH, STRUCTURED, batch
 from canonical.facts.order import OrderValidated
+from canonical.identity import Kind
 from canonical.translation import Connection
 from ops.translators import REFUSALS, SIGNATURES, TRANSLATORS
 from tests.reconciled import System
@@ -30,6 +31,7 @@ from tests.unit.test_host import Clock
 from tests.unit.test_x12_partner import message
 from tests.world import DAY, tell
 from twins.core.rules import Policy
+from twins.ports import TwinFilter
 from twins.runtime.coalesce import CoalescedReads
 from twins.runtime.cutover import report
 from twins.runtime.host import TwinHost
@@ -352,3 +354,30 @@ async def test_the_audit_trail_is_read_with_a_cursor(http: httpx.AsyncClient, st
     told = [one["detail"]["reason"] for one in first["audit"] + rest["audit"]]
     assert told == ["no. 2", "no. 1", "no. 0"]
     assert rest["next_cursor"] is None
+
+
+@pytest.mark.parametrize(
+    "path", ["orders/SO-1", "shipments/SHP-1", "stock/{stock}", "twins/order/SO-1", "twins/stock/{named}"]
+)
+async def test_the_short_way_to_a_twin_answers_as_the_long_one(
+    told: httpx.AsyncClient, store: SqlStore, path: str
+) -> None:
+    """A query string, even one that says nothing, goes the long way."""
+    (shelf, *_) = await store.rows(TwinFilter(Kind.STOCK), 1)
+    path = "/v1/" + path.format(stock=shelf.ref.key.replace("@", "/"), named=shelf.ref.key)
+    short, long = await told.get(path), await told.get(path, params={"long": "way"})
+    assert short.status_code == long.status_code == 200
+    assert short.content == long.content
+    assert {**short.headers} == {**long.headers}
+    known = {"If-None-Match": short.headers["etag"]}
+    short, long = await told.get(path, headers=known), await told.get(path, params={"l": "w"}, headers=known)
+    assert short.status_code == long.status_code == 304
+    assert short.content == long.content == b""
+    assert {**short.headers} == {**long.headers}
+
+
+@pytest.mark.parametrize(
+    "path", ["/v2/orders/SO-1", "/x/v1/orders/SO-1", "/v1/orders/SO-1/", "/v1/twins/order"]
+)
+async def test_what_only_looks_like_the_short_way_is_not_found(told: httpx.AsyncClient, path: str) -> None:
+    assert (await told.get(path)).status_code in {404, 307}
