@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+import structlog
 from ray import serve
 from starlette.types import ASGIApp
 
@@ -13,6 +15,8 @@ from adapters.http.api import Service, build_api
 from adapters.http.erps import ErpDesk
 from adapters.http.health import Readiness
 from adapters.http.reconciliations import Reconciling
+from canonical.errors import TransientFailure
+from ops.local import start_twins
 from ops.metrics import exposition
 from ops.settings import Settings
 from ops.snapshots import read_snapshot
@@ -26,6 +30,8 @@ from twins.runtime.ingest import Directory
 from twins.runtime.inquiry import Inquiry
 from twins.runtime.letters import LetterDesk
 
+_log = structlog.get_logger()
+
 ONGOING_REQUESTS_MAX = 512
 """Ray Serve's default of five would make readers queue before they can be coalesced."""
 SHUTDOWN_TIMEOUT_S = 5.0
@@ -36,6 +42,8 @@ REPLICA: dict[str, Any] = {
     "logging_config": {"enable_access_log": False, "log_level": "WARNING"},
 }
 """A line of log for each request would be a third of what a read costs."""
+START_AGAIN_S = 5.0
+"""Between attempts to start the twins while database or broker are away."""
 
 
 def _service(installation: Installation) -> Service:
@@ -111,6 +119,26 @@ def build(installation: Installation) -> serve.Application:
     return Twinsync.bind()  # type: ignore[attr-defined]
 
 
-def app() -> serve.Application:
-    """For ``serve run serve_app:app``: configured by the environment."""
+def app(arguments: dict[str, str]) -> serve.Application:
+    """For ``serve run serve_app:app``, beside twins that run: configured by the environment alone."""
     return build(Installation(Settings()))
+
+
+def service(arguments: dict[str, str]) -> serve.Application:
+    """For a RayService, where nobody runs ``twinsync up``: starts what does not run yet, then serves.
+
+    Configured by the environment alone.
+    """
+    installation = Installation(Settings())
+    asyncio.run(_start(installation))
+    return build(installation)
+
+
+async def _start(installation: Installation) -> None:
+    """Patient with the world: Serve would not build an application again that failed once."""
+    while True:
+        try:
+            return await start_twins(installation)
+        except TransientFailure as failure:
+            _log.warning("twins_not_started", reason=str(failure))
+            await asyncio.sleep(START_AGAIN_S)
