@@ -85,6 +85,10 @@ bench-cost: setup ## Measure what an event costs on twins with a long life behin
 bench-growth: setup ## Measure how a database grows per event, before and after closed twins are archived
 	$(BIN)/python -m tests.services run -- $(BIN)/python -m tests.bench.growth $(ARGS)
 
+.PHONY: capacity
+capacity: setup ## Write what loads need into docs/capacity.md, simulated (ARGS="--bench FILE" for your own figures)
+	$(BIN)/twinsync capacity --markdown docs/capacity.md $(ARGS)
+
 .PHONY: bad-input
 bad-input: setup ## Tell a running twinsync 5,000 malformed messages; compare memory and speed before and after
 	$(BIN)/python -m tests.services run -- $(BIN)/python -m tests.bench.bad_input $(ARGS)

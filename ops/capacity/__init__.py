@@ -1,0 +1,1 @@
+"""How much of everything a load needs: measured costs, arithmetic, and a simulation that checks it."""
