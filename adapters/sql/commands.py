@@ -65,7 +65,7 @@ class CommandRows(EpochRows):
     async def sending(self, gateway: str, epoch: int, erp: str, numbers: Collection[int]) -> set[int]:
         marked: set[int] = set()
         async with translated(), self._writer.begin() as connection:
-            await assert_epoch(connection, gateway, epoch)
+            await connection.run_sync(assert_epoch, gateway, epoch)
             for chunk in chunks(list(numbers)):
                 mark = (
                     update(self.COMMANDS)
@@ -78,7 +78,7 @@ class CommandRows(EpochRows):
 
     async def stumbled(self, gateway: str, epoch: int, troubles: Mapping[int, str]) -> None:
         async with translated(), self._writer.begin() as connection:
-            await assert_epoch(connection, gateway, epoch)
+            await connection.run_sync(assert_epoch, gateway, epoch)
             for number, trouble in troubles.items():
                 await connection.execute(
                     update(self.COMMANDS).where(self.COMMANDS.c.number == number).values(trouble=trouble)
@@ -86,7 +86,7 @@ class CommandRows(EpochRows):
 
     async def finished(self, gateway: str, epoch: int, numbers: Collection[int]) -> None:
         async with translated(), self._writer.begin() as connection:
-            await assert_epoch(connection, gateway, epoch)
+            await connection.run_sync(assert_epoch, gateway, epoch)
             for chunk in chunks(list(numbers)):
                 await connection.execute(delete(self.COMMANDS).where(self.COMMANDS.c.number.in_(chunk)))
 

@@ -149,7 +149,7 @@ async def _told_in_shadow(connection: AsyncConnection, erp: str) -> set[tuple[st
     """(key, version, action) of all that may have reached it."""
     unsent = select(shadow_commands).where(shadow_commands.c.erp == erp, shadow_commands.c.sent == 0)
     waiting = {(row.key, row.version, row.action) for row in await connection.execute(unsent)}
-    copies = await copies_of(connection, erp)
+    copies = await connection.run_sync(copies_of, erp)
     told = {(str(one.key), one.version, Action.POST.value) for some in copies.values() for one in some}
     told |= {(key, version, Action.REVERSE.value) for key, version, _ in told}
     return told - waiting
@@ -157,9 +157,9 @@ async def _told_in_shadow(connection: AsyncConnection, erp: str) -> set[tuple[st
 
 async def _take_back(connection: AsyncConnection, erp: str) -> int:
     """Have every copy reversed that is left. Answers how many."""
-    owners = {row["key"]: twin_ref(row["twin"]) for row in await copy_rows(connection, erp)}
-    reversals = taken_back(await copies_of(connection, erp))
-    await mirrored(connection, erp, [(owners[one.key], one) for one in reversals])
+    owners = {row["key"]: twin_ref(row["twin"]) for row in await connection.run_sync(copy_rows, erp)}
+    reversals = taken_back(await connection.run_sync(copies_of, erp))
+    await connection.run_sync(mirrored, erp, [(owners[one.key], one) for one in reversals])
     return len(reversals)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, Engine, StaticPool, create_engine, event
 from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -107,6 +107,15 @@ def _ms(seconds: float) -> str:
 # --- SQLite ----------------------------------------------------------------------------------------------
 
 
+def sqlite_committer(url: str, tuning: Tuning) -> Engine:
+    """One connection for one thread. It takes the lock as its transaction begins."""
+    path = make_url(url).set(drivername="sqlite")
+    arguments = {"factory": _LetsGo, "check_same_thread": False}
+    engine = create_engine(path, poolclass=StaticPool, connect_args=arguments)
+    _set_up_sqlite(engine, tuning, "BEGIN IMMEDIATE")
+    return engine
+
+
 def _sqlite(url: str, tuning: Tuning, begin: str, *, size: int, overflow: int) -> AsyncEngine:
     engine = create_async_engine(
         url,
@@ -115,8 +124,12 @@ def _sqlite(url: str, tuning: Tuning, begin: str, *, size: int, overflow: int) -
         pool_timeout=tuning.statement_s + SILENCE_S,
         connect_args={"factory": _LetsGo},
     )
+    _set_up_sqlite(engine.sync_engine, tuning, begin)
+    return engine
 
-    @event.listens_for(engine.sync_engine, "connect")
+
+def _set_up_sqlite(engine: Engine, tuning: Tuning, begin: str) -> None:
+    @event.listens_for(engine, "connect")
     def connected(connection: Any, _record: object) -> None:
         connection.isolation_level = None
         cursor = connection.cursor()
@@ -130,11 +143,9 @@ def _sqlite(url: str, tuning: Tuning, begin: str, *, size: int, overflow: int) -
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
-    @event.listens_for(engine.sync_engine, "begin")
+    @event.listens_for(engine, "begin")
     def began(connection: Connection) -> None:
         connection.exec_driver_sql(begin)
-
-    return engine
 
 
 class _LetsGo(sqlite3.Connection):

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
-from sqlalchemy import select, update
+from sqlalchemy import Connection, select, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sql.database import Database, now_text, translated
 from adapters.sql.tables import hosts
@@ -40,10 +39,10 @@ def dialect(name: str) -> Any:
     return sqlite if name == "sqlite" else postgresql
 
 
-async def assert_epoch(connection: AsyncConnection, host: str, epoch: int) -> None:
+def assert_epoch(connection: Connection, host: str, epoch: int) -> None:
     """Lock the host's row, so that a newer incarnation waits until this transaction has ended."""
     held = update(hosts).where(hosts.c.host == host, hosts.c.epoch == epoch).values(epoch=epoch)
-    if (await connection.execute(held)).rowcount != 1:
+    if connection.execute(held).rowcount != 1:
         raise fenced(host, epoch)
 
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import select, tuple_
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, select, tuple_
 
 from adapters.sql.epochs import chunks
 from adapters.sql.rows import Row
@@ -19,7 +18,7 @@ from canonical.identity import TwinRef, twin_ref
 from canonical.postings import POSTING, Action, Command
 
 
-async def address(connection: AsyncConnection, records: list[Row], told: list[Row]) -> None:
+def address(connection: Connection, records: list[Row], told: list[Row]) -> None:
     """Route what is about to be written, and tell shadows the same.
 
     Shape: rows of postings and commands, changed in place. A record that is there already keeps its instance.
@@ -27,15 +26,15 @@ async def address(connection: AsyncConnection, records: list[Row], told: list[Ro
     if not records and not told:
         return
     # Locked until this has committed: a promotion divides what came before it from what comes after.
-    found = (await connection.execute(select(cutovers).with_for_update(read=True))).all()
+    found = connection.execute(select(cutovers).with_for_update(read=True)).all()
     successors = {row.of: row.erp for row in found if row.state == "promoted"}
     for row in (*records, *told):
         row["erp"] = successor(row["erp"], successors)
-    await _to_holders(connection, [row for row in told if row["action"] == Action.REVERSE.value])
+    _to_holders(connection, [row for row in told if row["action"] == Action.REVERSE.value])
     for shadow in found:
         same = [_told(row) for row in told if row["erp"] == shadow.of and shadow.state == "shadow"]
         if same:
-            await mirrored(connection, shadow.erp, same)
+            mirrored(connection, shadow.erp, same)
 
 
 def successor(erp: str, successors: Mapping[str, str]) -> str:
@@ -45,13 +44,13 @@ def successor(erp: str, successors: Mapping[str, str]) -> str:
     return erp
 
 
-async def _to_holders(connection: AsyncConnection, reversals: Sequence[Row]) -> None:
+def _to_holders(connection: Connection, reversals: Sequence[Row]) -> None:
     for some in chunks(list(reversals)):
         places = [(row["key"], row["version"]) for row in some]
         wanted = select(postings.c.key, postings.c.version, postings.c.erp).where(
             tuple_(postings.c.key, postings.c.version).in_(places)
         )
-        holders = {(row.key, row.version): row.erp for row in await connection.execute(wanted)}
+        holders = {(row.key, row.version): row.erp for row in connection.execute(wanted)}
         for row in some:
             row["erp"] = holders.get((row["key"], row["version"]), row["erp"])
 

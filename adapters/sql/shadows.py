@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from sqlalchemy import ColumnElement, RowMapping, and_, insert, select, true, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import ColumnElement, Connection, RowMapping, and_, insert, select, true, update
 
 from adapters.sql import rows
 from adapters.sql.commands import CommandRows
@@ -53,35 +52,34 @@ class SqlShadow(CommandRows):
                 held = select(shadow_postings).where(place).with_for_update()
                 row = (await connection.execute(held)).mappings().first()
                 if row is not None:
-                    await _put(connection, self._erp_name, row["twin"], answered(rows.read_record(row), fact))
+                    after = answered(rows.read_record(row), fact)
+                    await connection.run_sync(_put, self._erp_name, row["twin"], after)
 
 
-async def mirrored(connection: AsyncConnection, erp: str, told: Sequence[tuple[TwinRef, Command]]) -> None:
+def mirrored(connection: Connection, erp: str, told: Sequence[tuple[TwinRef, Command]]) -> None:
     """Tell a shadow what the instance beside it is told, in the same transaction."""
     owners = {command.key: owner for owner, command in told}
-    copies = await copies_of(connection, erp, list(owners))
+    copies = copies_of(connection, erp, list(owners))
     commands, changed = mirror([command for _, command in told], copies)
     now = now_text()
     for record in changed:
-        await _put(connection, erp, str(owners[record.key]), record)
+        _put(connection, erp, str(owners[record.key]), record)
     if commands:
         values = [rows.command_row(owners[one.key], one, erp, now) for one in commands]
-        await connection.execute(insert(shadow_commands), values)
+        connection.execute(insert(shadow_commands), values)
 
 
-async def copies_of(
-    connection: AsyncConnection, erp: str, keys: Collection[PostingKey] | None = None
-) -> Copies:
+def copies_of(connection: Connection, erp: str, keys: Collection[PostingKey] | None = None) -> Copies:
     """The ledger of a shadow, of *keys* or of all."""
     found: dict[PostingKey, list[Record]] = {}
-    for row in await copy_rows(connection, erp, keys):
+    for row in copy_rows(connection, erp, keys):
         record = rows.read_record(row)
         found.setdefault(record.key, []).append(record)
     return found
 
 
-async def copy_rows(
-    connection: AsyncConnection, erp: str, keys: Collection[PostingKey] | None = None
+def copy_rows(
+    connection: Connection, erp: str, keys: Collection[PostingKey] | None = None
 ) -> list[RowMapping]:
     wanted = (
         select(shadow_postings)
@@ -90,20 +88,20 @@ async def copy_rows(
         .with_for_update()
     )
     if keys is None:
-        return list((await connection.execute(wanted)).mappings())
+        return list(connection.execute(wanted).mappings())
     found: list[RowMapping] = []
     for chunk in chunks(list(keys)):
         some = wanted.where(shadow_postings.c.key.in_(chunk))
-        found += (await connection.execute(some)).mappings()
+        found += connection.execute(some).mappings()
     return found
 
 
-async def _put(connection: AsyncConnection, erp: str, owner: str, record: Record) -> None:
+def _put(connection: Connection, erp: str, owner: str, record: Record) -> None:
     row = rows.posting_row(twin_ref(owner), record, erp, now_text())
     place = _at(erp, record.key, record.version)
-    changed = await connection.execute(update(shadow_postings).where(place).values(row))
+    changed = connection.execute(update(shadow_postings).where(place).values(row))
     if not changed.rowcount:
-        await connection.execute(insert(shadow_postings).values(row))
+        connection.execute(insert(shadow_postings).values(row))
 
 
 def _at(erp: str, key: str, version: int) -> ColumnElement[bool]:

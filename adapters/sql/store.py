@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
+from functools import cached_property
+from itertools import chain
 from operator import itemgetter
 from typing import Any, TypeVar
 
-from sqlalchemy import Dialect, Table, delete, exists, func, or_, select, tuple_, update
+from sqlalchemy import (
+    Connection,
+    Dialect,
+    Table,
+    bindparam,
+    delete,
+    exists,
+    func,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sql import archive, numbers, rows
 from adapters.sql.checkpoints import code, loaded
 from adapters.sql.commands import CommandRows
+from adapters.sql.committing import Committing, committed, committing
 from adapters.sql.cutover import CutoverRows
 from adapters.sql.database import now_text, translated
 from adapters.sql.engine import Tuning
@@ -46,6 +62,9 @@ from twins.core.twin import REPLIES, Stored
 from twins.ports import Archived, Closed, Told, TwinFilter, TwinRow
 
 T = TypeVar("T")
+
+ROWS_AT_ONCE = (1_024, 256, 64, 16)
+"""Few sizes, so that each is prepared once. A row has at most 13 values, and SQLite takes 32,766."""
 
 
 def _one_erp(company: str) -> str:
@@ -97,27 +116,42 @@ class SqlStore(LetterRows, ErpControlRows, CutoverRows, CommandRows, Reconciliat
     async def commit(
         self, host: str, epoch: int, effects: Effects, delivered: Sequence[Contribution] = ()
     ) -> None:
+        numbered = {event.source for event, _ in effects.events if event.sequence is not None}
+        strange = numbered - self._numbered
+
+        def write(connection: Connection) -> None:
+            assert_epoch(connection, host, epoch)
+            if strange:
+                values = [{"source": name} for name in sorted(strange)]
+                connection.execute(self._insert(sources).on_conflict_do_nothing(), values)
+            self._write(connection, effects, delivered)
+
+        async with translated():
+            await committed(self._committing, write)
+        self._numbered |= numbered
+
+    def _write(self, connection: Connection, effects: Effects, delivered: Sequence[Contribution]) -> None:
         now = now_text()
         records, told = self._record_rows(effects, now), self._command_rows(effects, now)
-        written = self._written(effects, records, told, now)
-        numbered = {event.source for event, _ in effects.events if event.sequence is not None}
-        async with translated(), self._writer.begin() as connection:
-            await assert_epoch(connection, host, epoch)
-            if strange := numbered - self._numbered:
-                await connection.execute(
-                    self._insert(sources).on_conflict_do_nothing(),
-                    [{"source": name} for name in sorted(strange)],
-                )
-            await address(connection, records, told)
-            for write, values in written:
-                if values:
-                    await write(connection, values)
-            for contribution in delivered:
-                await connection.execute(_taken(contribution))
-            dropped = [str(ref) for ref, checkpoint in effects.checkpoints.items() if checkpoint is None]
-            if dropped:
-                await connection.execute(delete(checkpoints).where(checkpoints.c.twin.in_(dropped)))
-        self._numbered |= numbered
+        address(connection, records, told)
+        for write, values in self._written(effects, records, told, now):
+            if values:
+                write(connection, values)
+        if delivered:
+            connection.execute(_TAKEN, [_letter(one) for one in delivered])
+        dropped = [str(ref) for ref, checkpoint in effects.checkpoints.items() if checkpoint is None]
+        if dropped:
+            connection.execute(delete(checkpoints).where(checkpoints.c.twin.in_(dropped)))
+
+    @cached_property
+    def _committing(self) -> Committing:
+        """Hosts alone have it."""
+        return committing(self._url, self._tuning)
+
+    async def close(self) -> None:
+        if "_committing" in vars(self):
+            await asyncio.to_thread(self._committing.close)
+        await super().close()
 
     def _record_rows(self, effects: Effects, now: str) -> list[rows.Row]:
         return [
@@ -268,7 +302,7 @@ class SqlStore(LetterRows, ErpControlRows, CutoverRows, CommandRows, Reconciliat
     async def archive(self, host: str, epoch: int, refs: Collection[TwinRef]) -> Archived:
         total = Archived(0, 0, 0)
         async with translated(), self._writer.begin() as connection:
-            await assert_epoch(connection, host, epoch)
+            await connection.run_sync(assert_epoch, host, epoch)
             for chunk in chunks([str(ref) for ref in refs]):
                 moved, told = await archive.move(connection, chunk, self._upsert(archive_table, "twin"))
                 await numbers.keep_numbers(connection, told, self._insert(archived_numbers))
@@ -333,16 +367,30 @@ class SqlStore(LetterRows, ErpControlRows, CutoverRows, CommandRows, Reconciliat
 
 
 class ManyRows:
-    """A statement for rows of a table, compiled once: naming each parameter is a fifth of a commit."""
+    """A statement for rows of a table, compiled once: naming each parameter is a fifth of a commit.
+
+    SQLite is given many rows a statement, which it then works on beside other threads: with a statement a row
+    it asks for the interpreter's lock once a row.
+    """
 
     def __init__(self, statement: Any, table: Table, dialect: Dialect) -> None:
         names = [column.name for column in table.c if column.autoincrement is not True]
         compiled = statement.compile(dialect=dialect, column_keys=names)
         self._sql = str(compiled)
         self._values = itemgetter(*compiled.positiontup)
+        self._many: dict[int, str] = {}
+        if dialect.name == "sqlite":
+            row = f"({', '.join('?' * len(compiled.positiontup))})"
+            self._many = {size: self._sql.replace(row, ", ".join([row] * size), 1) for size in ROWS_AT_ONCE}
 
-    async def __call__(self, connection: AsyncConnection, values: Sequence[rows.Row]) -> None:
-        await connection.exec_driver_sql(self._sql, list(map(self._values, values)))
+    def __call__(self, connection: Connection, values: Sequence[rows.Row]) -> None:
+        left = list(map(self._values, values))
+        for size, sql in self._many.items():
+            while len(left) >= size:
+                connection.exec_driver_sql(sql, tuple(chain.from_iterable(left[:size])))
+                del left[:size]
+        if left:
+            connection.exec_driver_sql(self._sql, left)
 
 
 async def _load(connection: AsyncConnection, refs: Sequence[TwinRef], whole: bool) -> dict[TwinRef, Stored]:
@@ -406,12 +454,20 @@ async def _events_after(connection: AsyncConnection, name: str, checkpoint: Chec
     return [one for one in found if isinstance(one.fact, REPLIES) or checkpoint.precedes(one)]
 
 
-def _taken(contribution: Contribution) -> Any:
-    """Take a letter out of the mail, unless a newer one has replaced it."""
-    return delete(mail).where(
-        tuple_(mail.c.target, mail.c.source) == (str(contribution.target), str(contribution.source)),
-        mail.c.version <= contribution.version,
-    )
+_TAKEN = delete(mail).where(
+    mail.c.target == bindparam("taken_target"),
+    mail.c.source == bindparam("taken_source"),
+    mail.c.version <= bindparam("taken_version"),
+)
+"""Take a letter out of the mail, unless a newer one has replaced it."""
+
+
+def _letter(contribution: Contribution) -> dict[str, object]:
+    return {
+        "taken_target": str(contribution.target),
+        "taken_source": str(contribution.source),
+        "taken_version": contribution.version,
+    }
 
 
 def _latest(changed: Iterable[tuple[TwinRef, Record]]) -> list[tuple[TwinRef, Record]]:

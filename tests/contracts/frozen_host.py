@@ -48,7 +48,7 @@ class FreezingStore(SqlStore):
             os.kill(os.getpid(), signal.SIGSTOP)
             return
 
-        @event.listens_for(self._writer.sync_engine, "after_cursor_execute", once=True)
+        @event.listens_for(self._committing.engine, "after_cursor_execute", once=True)
         def asserted(*_: object) -> None:  # the first statement holds the epoch
             os.kill(os.getpid(), signal.SIGSTOP)
 

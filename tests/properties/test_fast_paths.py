@@ -252,7 +252,7 @@ def test_generated_stock_twins_do_keep_checkpoints() -> None:
     """Or the property above would say nothing."""
     kept: Counter[bool] = Counter()
 
-    @generated(0.25)
+    @generated()
     @given(plain_histories_of(Kind.STOCK), st.integers(1, 3))
     def collect(events: list[Event], every: int) -> None:
         world = Short(every)

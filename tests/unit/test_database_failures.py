@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from adapters.sql.database import translated
+from adapters.sql.committing import committed
 from adapters.sql.engine import Tuning, sqlite_url
 from adapters.sql.failures import blamed
 from adapters.sql.store import SqlStore
@@ -126,8 +127,9 @@ async def test_a_full_database_keeps_nothing_of_a_batch_and_takes_it_when_there_
 
 async def bound_pages(store: SqlStore, most: int) -> None:
     """Let the database file have so many pages; SQLite never goes below what it has."""
-    async with translated(), store._writer.connect() as connection:
-        await connection.exec_driver_sql(f"PRAGMA max_page_count={most}")
+    await committed(
+        store._committing, lambda connection: connection.exec_driver_sql(f"PRAGMA max_page_count={most}")
+    )
 
 
 async def stored(store: SqlStore) -> tuple[int, int]:
@@ -160,3 +162,24 @@ async def test_a_transaction_that_is_given_up_while_it_reads_holds_no_lock(
     finally:
         gc.enable()
         await other.close()
+
+
+async def test_a_commit_that_is_given_up_is_waited_for(store: SqlStore) -> None:
+    """Whoever reads after that must not see what was before a commit that is still on its way."""
+    epoch, effects = await store.claim("host-0"), World().take(golden())
+    held, go = threading.Event(), threading.Event()
+
+    def hold(_connection: object) -> None:
+        held.set()
+        go.wait(30)
+
+    store._committing.submit(hold)
+    task = asyncio.create_task(store.commit("host-0", epoch, effects))
+    await asyncio.to_thread(held.wait, 30)
+    task.cancel()
+    await asyncio.sleep(0.05)
+    assert not task.done()
+    go.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await stored(store) == (len(effects.events), len(effects.touched))

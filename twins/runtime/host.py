@@ -141,6 +141,8 @@ class TwinHost:
         self._committing: asyncio.Task[None] | None = None
         self._twins: dict[TwinRef, Twin] = {}
         self._shown: dict[TwinRef, _Resident] = {}
+        self._mail: list[Contribution] = []
+        """What other hosts have sent, for the next batch."""
         self._errands: set[asyncio.Task[None]] = set()
 
     # --- taking
@@ -169,14 +171,18 @@ class TwinHost:
         return list(await self._take(list(events)))
 
     async def absorb(self, contributions: Sequence[Contribution]) -> None:
-        """Take in what twins of other hosts maintain here."""
-        await self._run([], contributions)
+        """Take in what twins of other hosts maintain here, together with whatever is taken next.
+
+        It may return before that is committed: until then storage keeps it as mail, and it is sent again.
+        """
+        self._mail += contributions
+        await self._run([])
 
     async def _take(self, events: list[Event]) -> list[Verdict]:
         if not events:
             return []
         try:
-            return list(map(Taken, await self._run(events, ())))
+            return list(map(Taken, await self._run(events)))
         except (TransientFailure, Fenced):
             raise
         except Exception:  # noqa: BLE001 - top of the loop
@@ -186,15 +192,18 @@ class TwinHost:
     async def _take_alone(self, event: Event) -> Verdict:
         """After a batch failed by our fault: keep the others, put the culprit among the dead letters."""
         try:
-            return Taken((await self._run([event], ()))[0])
+            return Taken((await self._run([event]))[0])
         except (TransientFailure, Fenced):
             raise
         except Exception as error:  # noqa: BLE001 - top of the loop
             _log.exception("event_failed", host=self.name, event_id=event.event_id, twin=str(event.subject))
             return Rejected(f"twinsync failed on it: {error!r}", fault=Fault.TWINSYNC)
 
-    async def _run(self, events: list[Event], contributions: Sequence[Contribution]) -> list[Arrival]:
+    async def _run(self, events: list[Event]) -> list[Arrival]:
         async with self._turn:
+            contributions, self._mail = self._mail, []
+            if not events and not contributions:
+                return []
             await self._claim()
             folded = await self._fold(events, contributions)
             try:
