@@ -14,7 +14,7 @@ from operator import itemgetter
 from typing import Any
 
 from pydantic_core import from_json, to_json
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import Connection, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sql.rows import Read, Row
@@ -58,17 +58,17 @@ def unpacked(twin: str, body: bytes) -> list[Row]:
         raise InvariantViolated(f"archive of {twin}: {error}") from error
 
 
-async def told_of(connection: AsyncConnection, names: Sequence[str]) -> list[Read]:
+def told_of(connection: Connection, names: Sequence[str]) -> list[Read]:
     """Everything that was told of these twins, archived or not."""
     if not names:
         return []
-    live = (await connection.execute(select(events).where(events.c.twin.in_(names)))).mappings()
-    return [*live, *await archived_of(connection, names)]
+    live = connection.execute(select(events).where(events.c.twin.in_(names))).mappings()
+    return [*live, *archived_of(connection, names)]
 
 
-async def archived_of(connection: AsyncConnection, names: Sequence[str]) -> list[Row]:
+def archived_of(connection: Connection, names: Sequence[str]) -> list[Row]:
     wanted = select(archive.c.twin, archive.c.body).where(archive.c.twin.in_(names))
-    return [row for twin, body in await connection.execute(wanted) for row in unpacked(twin, body)]
+    return [row for twin, body in connection.execute(wanted) for row in unpacked(twin, body)]
 
 
 def archived_count() -> Any:
@@ -99,7 +99,7 @@ async def move(connection: AsyncConnection, names: Sequence[str], upsert: Any) -
     by_twin: dict[str, list[Read]] = {}
     for row in moved:
         by_twin.setdefault(row["twin"], []).append(row)
-    for old in await archived_of(connection, list(by_twin)):
+    for old in await connection.run_sync(archived_of, list(by_twin)):
         by_twin[old["twin"]].append(old)
     bodies = [_archive_row(twin, told) for twin, told in by_twin.items()]
     if bodies:

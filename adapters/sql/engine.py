@@ -107,12 +107,12 @@ def _ms(seconds: float) -> str:
 # --- SQLite ----------------------------------------------------------------------------------------------
 
 
-def sqlite_committer(url: str, tuning: Tuning) -> Engine:
-    """One connection for one thread. It takes the lock as its transaction begins."""
+def sqlite_beside(url: str, tuning: Tuning, *, writes: bool) -> Engine:
+    """One connection for one thread. Where it writes, it takes the lock as its transaction begins."""
     path = make_url(url).set(drivername="sqlite")
     arguments = {"factory": _LetsGo, "check_same_thread": False}
     engine = create_engine(path, poolclass=StaticPool, connect_args=arguments)
-    _set_up_sqlite(engine, tuning, "BEGIN IMMEDIATE")
+    _set_up_sqlite(engine, tuning, "BEGIN IMMEDIATE" if writes else "BEGIN")
     return engine
 
 

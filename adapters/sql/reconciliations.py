@@ -58,7 +58,7 @@ class ReconciliationRows(Database):
         found: set[str] = set()
         async with translated(), self._reader.connect() as connection:
             for chunk in _chunks(sorted(map(str, refs))):
-                found |= {row["source"] for row in await archive.told_of(connection, chunk)}
+                found |= {row["source"] for row in await connection.run_sync(archive.told_of, chunk)}
         return found
 
     async def accepted(self, erp: str) -> Mapping[Account, Decimal]:

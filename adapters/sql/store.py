@@ -23,12 +23,11 @@ from sqlalchemy import (
     tuple_,
     update,
 )
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sql import archive, numbers, rows
+from adapters.sql.beside import Beside, beside, finished
 from adapters.sql.checkpoints import code, loaded
 from adapters.sql.commands import CommandRows
-from adapters.sql.committing import Committing, committed, committing
 from adapters.sql.cutover import CutoverRows
 from adapters.sql.database import now_text, translated
 from adapters.sql.engine import Tuning
@@ -95,11 +94,14 @@ class SqlStore(LetterRows, ErpControlRows, CutoverRows, CommandRows, Reconciliat
     # --- twins
 
     async def load(self, refs: Collection[TwinRef], *, whole: bool = False) -> dict[TwinRef, Stored]:
-        found: dict[TwinRef, Stored] = {}
-        async with translated(), self._reader.connect() as connection:
+        def read(connection: Connection) -> dict[TwinRef, Stored]:
+            found: dict[TwinRef, Stored] = {}
             for chunk in chunks(list(refs)):
-                found |= await _load(connection, chunk, whole)
-        return found
+                found |= _load(connection, chunk, whole)
+            return found
+
+        async with translated():
+            return await finished(self._reading, read)
 
     async def known(self, told: Collection[Event]) -> set[TwinRef]:
         found: set[TwinRef] = set()
@@ -127,7 +129,7 @@ class SqlStore(LetterRows, ErpControlRows, CutoverRows, CommandRows, Reconciliat
             self._write(connection, effects, delivered)
 
         async with translated():
-            await committed(self._committing, write)
+            await finished(self._committing, write)
         self._numbered |= numbered
 
     def _write(self, connection: Connection, effects: Effects, delivered: Sequence[Contribution]) -> None:
@@ -144,13 +146,17 @@ class SqlStore(LetterRows, ErpControlRows, CutoverRows, CommandRows, Reconciliat
             connection.execute(delete(checkpoints).where(checkpoints.c.twin.in_(dropped)))
 
     @cached_property
-    def _committing(self) -> Committing:
-        """Hosts alone have it."""
-        return committing(self._url, self._tuning)
+    def _committing(self) -> Beside:
+        return beside(self._url, self._tuning, writes=True)
+
+    @cached_property
+    def _reading(self) -> Beside:
+        return beside(self._url, self._tuning, writes=False)
 
     async def close(self) -> None:
-        if "_committing" in vars(self):
-            await asyncio.to_thread(self._committing.close)
+        for name in ("_committing", "_reading"):
+            if name in vars(self):
+                await asyncio.to_thread(getattr(self, name).close)
         await super().close()
 
     def _record_rows(self, effects: Effects, now: str) -> list[rows.Row]:
@@ -208,7 +214,7 @@ class SqlStore(LetterRows, ErpControlRows, CutoverRows, CommandRows, Reconciliat
         found: list[tuple[int, Told]] = []
         for chunk in chunks([str(ref) for ref in refs]):
             async with translated(), self._reader.connect() as connection:
-                some = await archive.told_of(connection, chunk)
+                some = await connection.run_sync(archive.told_of, chunk)
             found += [(row["number"], rows.read_told(row)) for row in some]
         return [one for _, one in sorted(found, key=itemgetter(0))]
 
@@ -311,7 +317,7 @@ class SqlStore(LetterRows, ErpControlRows, CutoverRows, CommandRows, Reconciliat
 
     async def _archived(self, names: Collection[str]) -> list[dict[str, Any]]:
         async with translated(), self._reader.connect() as connection:
-            return await archive.archived_of(connection, list(names))
+            return await connection.run_sync(archive.archived_of, list(names))
 
     # --- gaps
 
@@ -393,25 +399,25 @@ class ManyRows:
             connection.exec_driver_sql(self._sql, left)
 
 
-async def _load(connection: AsyncConnection, refs: Sequence[TwinRef], whole: bool) -> dict[TwinRef, Stored]:
+def _load(connection: Connection, refs: Sequence[TwinRef], whole: bool) -> dict[TwinRef, Stored]:
     names = [str(ref) for ref in refs]
     versions: dict[str, int] = {}
-    for row in await connection.execute(select(twins.c.twin, twins.c.version).where(twins.c.twin.in_(names))):
+    for row in connection.execute(select(twins.c.twin, twins.c.version).where(twins.c.twin.in_(names))):
         versions[row.twin] = row.version
     known = list(versions)
-    kept, void = await _checkpoints(connection, known)
+    kept, void = _checkpoints(connection, known)
     partly = set() if whole else kept.keys()
-    told = await _events(connection, [name for name in known if name not in partly])
+    told = _events(connection, [name for name in known if name not in partly])
     for name in partly:
-        told[name] = await _events_after(connection, name, kept[name])
+        told[name] = _events_after(connection, name, kept[name])
     words: dict[str, list[Contribution]] = {}
     records: dict[str, list[Record]] = {}
     if known:
         held = select(registers).where(registers.c.target.in_(known))
-        for register in (await connection.execute(held)).mappings():
+        for register in connection.execute(held).mappings():
             words.setdefault(register["target"], []).append(rows.read_register(register))
         posted = select(postings).where(postings.c.twin.in_(known))
-        for record in (await connection.execute(posted)).mappings():
+        for record in connection.execute(posted).mappings():
             records.setdefault(record["twin"], []).append(rows.read_record(record))
     return {
         ref: Stored(
@@ -427,30 +433,28 @@ async def _load(connection: AsyncConnection, refs: Sequence[TwinRef], whole: boo
     }
 
 
-async def _checkpoints(
-    connection: AsyncConnection, names: Sequence[str]
-) -> tuple[dict[str, Checkpoint[Any]], set[str]]:
+def _checkpoints(connection: Connection, names: Sequence[str]) -> tuple[dict[str, Checkpoint[Any]], set[str]]:
     """Those that this very code has made, and the names of those that other code has."""
     if not names:
         return {}, set()
-    found = (await connection.execute(select(checkpoints).where(checkpoints.c.twin.in_(names)))).all()
+    found = connection.execute(select(checkpoints).where(checkpoints.c.twin.in_(names))).all()
     kept = {row.twin: loaded(row.body) for row in found if row.code == code()}
     return kept, {row.twin for row in found} - kept.keys()
 
 
-async def _events(connection: AsyncConnection, names: Sequence[str]) -> dict[str, list[Event]]:
+def _events(connection: Connection, names: Sequence[str]) -> dict[str, list[Event]]:
     told: dict[str, list[Event]] = {}
-    for row in await archive.told_of(connection, names):
+    for row in archive.told_of(connection, names):
         told.setdefault(row["twin"], []).append(rows.read_event(row))
     return told
 
 
-async def _events_after(connection: AsyncConnection, name: str, checkpoint: Checkpoint[Any]) -> list[Event]:
+def _events_after(connection: Connection, name: str, checkpoint: Checkpoint[Any]) -> list[Event]:
     """What the checkpoint does not stand for, and all replies."""
     since = rows.moment_text(checkpoint.at.effective_time)
     is_reply = events.c.type.startswith("io.twinsync.erp.")
     wanted = select(events).where(events.c.twin == name, or_(events.c.time >= since, is_reply))
-    found = map(rows.read_event, (await connection.execute(wanted)).mappings())
+    found = map(rows.read_event, connection.execute(wanted).mappings())
     return [one for one in found if isinstance(one.fact, REPLIES) or checkpoint.precedes(one)]
 
 

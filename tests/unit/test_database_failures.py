@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from adapters.sql.committing import committed
+from adapters.sql.beside import finished
 from adapters.sql.engine import Tuning, sqlite_url
 from adapters.sql.failures import blamed
 from adapters.sql.store import SqlStore
@@ -127,7 +127,7 @@ async def test_a_full_database_keeps_nothing_of_a_batch_and_takes_it_when_there_
 
 async def bound_pages(store: SqlStore, most: int) -> None:
     """Let the database file have so many pages; SQLite never goes below what it has."""
-    await committed(
+    await finished(
         store._committing, lambda connection: connection.exec_driver_sql(f"PRAGMA max_page_count={most}")
     )
 

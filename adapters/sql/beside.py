@@ -1,0 +1,85 @@
+"""Transactions beside the event loop: while one is worked on, the loop goes on folding."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol, TypeVar
+
+from sqlalchemy import Connection, Engine
+
+from adapters.sql.engine import Tuning, is_sqlite, reader, sqlite_beside, writer
+
+T = TypeVar("T")
+
+
+class Beside(Protocol):
+    @property
+    def engine(self) -> Engine: ...
+
+    def submit(self, body: Callable[[Connection], T]) -> Future[T]:
+        """Run it in a transaction of its own, after those that were submitted before."""
+        ...
+
+    def close(self) -> None: ...
+
+
+async def finished(beside: Beside, body: Callable[[Connection], T]) -> T:
+    """Returns when its transaction has ended. Who is cancelled still waits: it cannot be stopped."""
+    work = asyncio.wrap_future(beside.submit(body))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        await asyncio.wait([work])
+        raise
+
+
+def beside(url: str, tuning: Tuning, *, writes: bool) -> Beside:
+    return InThread(url, tuning, writes) if is_sqlite(url) else InLoop(url, tuning, writes)
+
+
+class InThread:
+    """SQLite: one thread with one connection. While SQLite works, other threads run."""
+
+    def __init__(self, url: str, tuning: Tuning, writes: bool) -> None:
+        self.engine = sqlite_beside(url, tuning, writes=writes)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="commit" if writes else "load")
+
+    def submit(self, body: Callable[[Connection], T]) -> Future[T]:
+        return self._thread.submit(self._run, body)
+
+    def _run(self, body: Callable[[Connection], T]) -> T:
+        with self.engine.begin() as connection:
+            return body(connection)
+
+    def close(self) -> None:
+        self._thread.submit(self.engine.dispose)
+        self._thread.shutdown()
+
+
+class InLoop:
+    """PostgreSQL: one thread with an event loop of its own, since its driver has no other way."""
+
+    def __init__(self, url: str, tuning: Tuning, writes: bool) -> None:
+        self._engine = writer(url, tuning) if writes else reader(url, tuning)
+        self.engine = self._engine.sync_engine
+        self._loop = asyncio.new_event_loop()
+        self._turn = asyncio.Lock()
+        name = "commit" if writes else "load"
+        self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, body: Callable[[Connection], T]) -> Future[T]:
+        return asyncio.run_coroutine_threadsafe(self._run(body), self._loop)
+
+    async def _run(self, body: Callable[[Connection], T]) -> T:
+        async with self._turn, self._engine.begin() as connection:
+            return await connection.run_sync(body)
+
+    def close(self) -> None:
+        asyncio.run_coroutine_threadsafe(self._engine.dispose(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
