@@ -57,8 +57,9 @@ if TYPE_CHECKING:
 
 LETTERS_CACHE_KB = 2_048
 
-GC_THRESHOLD = 200_000
-"""Allocations between collections of the youngest objects; Python's 700 suits short scripts."""
+GC_THRESHOLDS = 10_000, 10, 1_000
+"""Allocations between collections of the youngest objects (a millisecond each; Python's 700 suits short
+scripts), and of these between those of the older, and oldest: a full one takes seconds and finds nothing."""
 SWITCH_S = 0.0005
 """How long a thread may keep others waiting for the interpreter; Python's 5 ms is a quarter of a batch."""
 
@@ -262,7 +263,7 @@ class Installation:
         set_up_logs(self.settings.log_level)
         gc.collect()
         gc.freeze()
-        gc.set_threshold(GC_THRESHOLD, 20, 1_000)
+        gc.set_threshold(*GC_THRESHOLDS)
         sys.setswitchinterval(SWITCH_S)
 
     def connection(self, adapter: str, name: str) -> Connection:

@@ -1,4 +1,4 @@
-"""Transactions beside the event loop: while one is worked on, the loop goes on folding."""
+"""Transactions outside the event loop, which goes on folding while they are worked on."""
 
 from __future__ import annotations
 
@@ -37,15 +37,36 @@ async def finished(beside: Beside, body: Callable[[Connection], T]) -> T:
 
 
 def beside(url: str, tuning: Tuning, *, writes: bool) -> Beside:
-    return InThread(url, tuning, writes) if is_sqlite(url) else InLoop(url, tuning, writes)
+    if not is_sqlite(url):
+        return InLoop(url, tuning, writes)
+    return InThread(url, tuning) if writes else AtOnce(url, tuning)
+
+
+class AtOnce:
+    """SQLite, reading: it is done before another thread would have begun, and no writer keeps it waiting."""
+
+    def __init__(self, url: str, tuning: Tuning) -> None:
+        self.engine = sqlite_beside(url, tuning, writes=False)
+
+    def submit(self, body: Callable[[Connection], T]) -> Future[T]:
+        done: Future[T] = Future()
+        try:
+            with self.engine.begin() as connection:
+                done.set_result(body(connection))
+        except Exception as error:  # noqa: BLE001 - the future raises it
+            done.set_exception(error)
+        return done
+
+    def close(self) -> None:
+        self.engine.dispose()
 
 
 class InThread:
-    """SQLite: one thread with one connection. While SQLite works, other threads run."""
+    """SQLite, writing: one thread with one connection. While SQLite works, other threads run."""
 
-    def __init__(self, url: str, tuning: Tuning, writes: bool) -> None:
-        self.engine = sqlite_beside(url, tuning, writes=writes)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="commit" if writes else "load")
+    def __init__(self, url: str, tuning: Tuning) -> None:
+        self.engine = sqlite_beside(url, tuning, writes=True)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="commit")
 
     def submit(self, body: Callable[[Connection], T]) -> Future[T]:
         return self._thread.submit(self._run, body)

@@ -21,7 +21,7 @@ from twins.ports import Publication
 
 TICK_S = 0.01
 PROBE_EVERY_S = 0.05
-LOOK_EVERY_S = 0.002
+LOOK_EVERY_S = 0.01
 GIVE_UP_S = 30.0
 
 
