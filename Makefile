@@ -72,10 +72,19 @@ faults: setup ## Kill, freeze, restart and fill what there is while 20,000 event
 	@seed=$${SEED:-$$RANDOM}; for way in embedded services; do \
 		$(BIN)/python -m tests.faults --seed $$seed --way $$way $(ARGS) || exit 1; done
 
+.PHONY: nodes
+nodes: setup ## Add a node, move hosts to it, kill it and add another, while a day of events comes
+	$(BIN)/python -m tests.services run -- $(BIN)/python -m tests.nodes
+
 .PHONY: bench
 bench: setup ## Measure the write path beside its limits, with RabbitMQ, SQLite and PostgreSQL (ARGS="--rounds 1")
 	$(BIN)/python -m tests.services run -- $(SHELL) -c '$(BIN)/twinsync bench $(ARGS) \
 		--broker "$$TWINSYNC_TEST_AMQP_URL" --database "$$TWINSYNC_TEST_POSTGRES_URL"'
+
+.PHONY: bench-million
+bench-million: setup ## Measure a million orders and shipments beside a thousand, on SQLite and PostgreSQL (half an hour)
+	$(BIN)/python -m tests.services run -- $(SHELL) -c '$(BIN)/twinsync bench-million $(ARGS) \
+		--database "$$TWINSYNC_TEST_POSTGRES_URL"'
 
 .PHONY: bench-cost
 bench-cost: setup ## Measure what an event costs on twins with a long life behind them

@@ -42,6 +42,10 @@ class TransientFailure(TwinsyncError):
     """The world's fault: a broker, database or ERP is away. Back off and deliver again."""
 
 
+class Moving(TransientFailure):
+    """A host is on its way to another node, or is being started anew: it answers soon."""
+
+
 class InvariantViolated(TwinsyncError):
     """Our fault: stop the twin, keep the message, wake an engineer."""
 

@@ -64,6 +64,17 @@ SWITCH_S = 0.0005
 """How long a thread may keep others waiting for the interpreter; Python's 5 ms is a quarter of a batch."""
 
 
+def collect_seldom() -> None:
+    """Twins live long and hold no cycles: collecting garbage often only walks over them.
+
+    Commits have a thread of their own, which waits for the interpreter while a batch is folded.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
+    sys.setswitchinterval(SWITCH_S)
+
+
 @dataclass(frozen=True)
 class Installation:
     """Implements twins.runtime.cluster.Wiring; travels to actors, which open connections of their own."""
@@ -257,14 +268,9 @@ class Installation:
         return Patience(settings.amqp_connect_s, settings.amqp_publish_s, settings.amqp_heartbeat_s)
 
     def set_up_process(self) -> None:
-        """Twins live long and hold no cycles: collecting garbage often only walks over them. Commits have a
-        thread of their own, which waits for the interpreter while a batch is folded.
-        """
+        """Logs, and how the interpreter divides its time."""
         set_up_logs(self.settings.log_level)
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*GC_THRESHOLDS)
-        sys.setswitchinterval(SWITCH_S)
+        collect_seldom()
 
     def connection(self, adapter: str, name: str) -> Connection:
         return Connection(adapter, name, self.settings.connections.get(f"{adapter}/{name}", {}))

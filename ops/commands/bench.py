@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import secrets
+import shutil
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
 from ops.commands.asked import err
 
@@ -43,3 +45,34 @@ def bench(
         found = run(broker, database, events, rounds, data_dir, home, err)
     if json is not None:
         json.write_bytes(to_json(found, indent=2) + b"\n")
+
+
+def bench_million(
+    database: Annotated[
+        str | None,
+        typer.Option(
+            help="PostgreSQL to measure beside SQLite; databases are made in its server, and dropped."
+        ),
+    ] = None,
+    orders: Annotated[int, typer.Option(min=1_000, help="And as many shipments.")] = 1_000_000,
+    resident: Annotated[int, typer.Option(min=1_000, help="Twins that stay in memory.")] = 200_000,
+    rounds: Annotated[int, typer.Option(min=1)] = 5,
+    json: Annotated[Path | None, typer.Option(help="Add figures and ratios to this file.")] = None,
+    data_dir: Annotated[Path, typer.Option(help="Where the databases live.")] = Path(".twinsync/million"),
+) -> None:
+    """Measure a host over a million orders and shipments beside one over a thousand twins."""
+    from ops.bench.million_run import FEW, run
+    from ops.wiring import collect_seldom
+
+    collect_seldom()
+    folder = data_dir / secrets.token_hex(4)
+    try:
+        found = run(database, orders, resident, rounds, folder, err)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    if json is not None:
+        told = from_json(json.read_bytes()) if json.exists() else {"figures": {}, "ratios": {}}
+        for name, one in found.items():
+            ratios = {way: ratio for way, ratio in one["ratios"].items() if way != FEW}
+            told["ratios"].setdefault(name, {})["million_vs_thousand"] = ratios
+        json.write_bytes(to_json(told | {"million": found}, indent=2) + b"\n")

@@ -6,6 +6,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Awaitable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from enum import Enum
@@ -18,7 +19,7 @@ from pydantic_core import from_json
 from ray.exceptions import RayActorError, RayTaskError
 
 from canonical.envelope import Event
-from canonical.errors import Fenced, TransientFailure
+from canonical.errors import Fenced, Moving, TransientFailure
 from canonical.identity import Kind, TwinRef
 from twins.core.contributions import Contribution
 from twins.core.reconcile.difference import Kind as DifferenceKind
@@ -60,6 +61,8 @@ PERIODS_CACHE_S = 5.0
 READY_EVERY_S = 0.5
 START_S = 60.0
 """How long an actor may take to start before it counts as frozen."""
+MOVING_S, MOVING_LOOK_S = 3.0, 0.05
+"""How long, and how often, a host is called again that cannot be reached."""
 METRICS_WITHIN_S = 3.0
 """A scrape must not wait for a database that says nothing: then these figures are left out."""
 T = TypeVar("T")
@@ -241,6 +244,10 @@ class HostActor(Watched, TwinHost):
             return {}
         return {DIFFERENCES + kind: self._schedule.counts.get(kind, 0) for kind in DifferenceKind}
 
+    async def node(self) -> str:
+        """Id of the Ray node that it runs on."""
+        return str(ray.get_runtime_context().get_node_id())
+
     async def _or_exit(self, work: Awaitable[T]) -> T:
         """A host that lost its epoch has a successor: it must not answer for its twins again."""
         try:
@@ -369,19 +376,31 @@ class RayCalls:
 
     async def check(self) -> None:
         """Returns when all pooled hosts answer. Raises: TransientFailure."""
-        await asyncio.gather(*(self._call(name, "ready") for name in self._wiring.placement.pooled_names()))
+        names = self._wiring.placement.pooled_names()
+        await asyncio.gather(*(self._call_once(name, "ready") for name in names))
 
     async def metrics(self, host: str) -> dict[str, float]:
         return await self._call(host, "metrics")  # type: ignore[no-any-return]
 
     async def _call(self, host: str, method: str, *arguments: Any) -> Any:
+        """One that is being moved or started anew is asked again for a little while."""
+        give_up_at = monotonic() + MOVING_S
+        while True:
+            try:
+                return await self._call_once(host, method, *arguments)
+            except Moving:
+                if monotonic() > give_up_at:
+                    raise
+                await asyncio.sleep(MOVING_LOOK_S)
+
+    async def _call_once(self, host: str, method: str, *arguments: Any) -> Any:
         try:
             return await getattr(self._handle(host), method).remote(*arguments)
         except RayTaskError as error:
             raise error.as_instanceof_cause() from None
         except (RayActorError, ValueError) as error:
             self._handles.pop(host, None)
-            raise TransientFailure(f"host {host} cannot be reached: {error}") from error
+            raise Moving(f"host {host} cannot be reached: {error}") from error
 
     def _runs(self, host: str) -> bool:
         if host in self._handles:
@@ -427,8 +446,9 @@ _ACTOR: dict[str, Any] = {
 """CPU is shared as the operating system shares it: hosts wait for the database as often as they compute."""
 
 
-def start_host(wiring: Wiring, name: str) -> Any:
-    return _RemoteHost.options(name=name, **_ACTOR).remote(wiring, name)
+def start_host(wiring: Wiring, name: str, place: Any = "SPREAD") -> Any:
+    """*place*: a Ray scheduling strategy."""
+    return _RemoteHost.options(name=name, **_ACTOR | {"scheduling_strategy": place}).remote(wiring, name)
 
 
 async def start(wiring: Wiring) -> None:
@@ -454,21 +474,22 @@ async def wake(wiring: Wiring) -> None:
 async def _watch_others(wiring: Wiring, myself: str) -> None:
     """Replace every actor of this installation that falls silent for a lease, until cancelled.
 
-    One that has never answered is being started, and is given longer.
+    One that has never answered is being started, and is given longer; so is another under the same name.
     """
-    seen: dict[str, float] = {}
-    answered: set[str] = set()
+    seen: dict[Any, float] = {}
+    answered: set[Any] = set()
     while True:
         await asyncio.sleep(wiring.lease.total_seconds() / 2)
-        others = sorted(set(_running()) - {myself})
-        answers = await asyncio.gather(*(_answers(name, wiring.lease) for name in others))
-        for name, answer in zip(others, answers, strict=True):
-            since = seen.setdefault(name, monotonic())
-            if answer is Life.SILENT and (name in answered or monotonic() - since > START_S):
+        others = _others(myself)
+        answers = await asyncio.gather(*(_answers(actor, wiring.lease) for actor in others))
+        for (actor, name), answer in zip(others.items(), answers, strict=True):
+            since = seen.setdefault(actor, monotonic())
+            if answer is Life.SILENT and (actor in answered or monotonic() - since > START_S):
                 _replace(name)
             if answer is not Life.SILENT:
-                seen[name] = monotonic()
-        answered = {name for name, answer in zip(others, answers, strict=True) if answer is Life.ALIVE}
+                seen[actor] = monotonic()
+        answered = {actor for actor, answer in zip(others, answers, strict=True) if answer is Life.ALIVE}
+        seen = {actor: since for actor, since in seen.items() if actor in others}
 
 
 class Life(Enum):
@@ -477,13 +498,22 @@ class Life(Enum):
     AWAY = "being started, or stopped"
 
 
-async def _answers(name: str, lease: timedelta) -> Life:
+def _others(myself: str) -> dict[Any, str]:
+    """Actors of this installation and their names."""
+    found: dict[Any, str] = {}
+    for name in sorted(set(_running()) - {myself}):
+        with suppress(ValueError):  # it was stopped meanwhile
+            found[ray.get_actor(name, NAMESPACE)] = name
+    return found
+
+
+async def _answers(actor: Any, lease: timedelta) -> Life:
     try:
         async with asyncio.timeout(lease.total_seconds()):
-            await ray.get_actor(name, NAMESPACE).alive.remote()
+            await actor.alive.remote()
     except TimeoutError:
         return Life.SILENT
-    except (RayActorError, ValueError):
+    except RayActorError:
         return Life.AWAY
     return Life.ALIVE
 

@@ -14,7 +14,7 @@ import structlog
 from pydantic_core import to_json
 
 from canonical.envelope import Event, check_not_ahead, parse
-from canonical.errors import Fenced, RejectedMessage, TransientFailure
+from canonical.errors import Fenced, Moving, RejectedMessage, TransientFailure
 from canonical.identity import TwinRef
 from twins.core.batch import Batch, Effects
 from twins.core.contributions import Contribution
@@ -32,6 +32,9 @@ ARCHIVE_AT_ONCE = 25
 """Closed twins looked at in one turn: events wait while they are archived, about a millisecond for each."""
 ARCHIVE_TURNS = 8
 """In one sweep."""
+
+
+DRAINED_S = 15.0
 
 
 class Aspect(StrEnum):
@@ -141,6 +144,7 @@ class TwinHost:
         self._committing: asyncio.Task[None] | None = None
         self._twins: dict[TwinRef, Twin] = {}
         self._shown: dict[TwinRef, _Resident] = {}
+        self._drained_until = 0.0
         self._mail: list[Contribution] = []
         """What other hosts have sent, for the next batch."""
         self._errands: set[asyncio.Task[None]] = set()
@@ -199,8 +203,19 @@ class TwinHost:
             _log.exception("event_failed", host=self.name, event_id=event.event_id, twin=str(event.subject))
             return Rejected(f"twinsync failed on it: {error!r}", fault=Fault.TWINSYNC)
 
+    async def drain(self) -> None:
+        """Returns when all that was taken is committed. From then on it takes nothing and raises Moving.
+
+        But for a while only: whoever meant to move it may have died.
+        """
+        async with self._turn:
+            await self._rest()
+            self._drained_until = monotonic() + DRAINED_S
+
     async def _run(self, events: list[Event]) -> list[Arrival]:
         async with self._turn:
+            if monotonic() < self._drained_until:
+                raise Moving(f"{self.name} is moving to another node")
             contributions, self._mail = self._mail, []
             if not events and not contributions:
                 return []
