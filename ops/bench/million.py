@@ -211,8 +211,9 @@ class Residents:
 
 
 def _named(event: Event, number: int) -> Event:
-    """No event of one measurement is known from another."""
-    return Event(event.source, f"{event.id}-{number}", event.subject, event.time, event.fact)
+    """As told by the measurement of that number: no event is known from another, or late after it."""
+    later = event.time + timedelta(days=number)
+    return Event(event.source, f"{event.id}-{number}", event.subject, later, event.fact)
 
 
 def resident_mib() -> float:

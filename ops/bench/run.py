@@ -41,6 +41,8 @@ READS, EMPTY_REPLIES = "reads of twins", "empty replies"
 SHARES = (0.25, 0.5, 0.75)
 """Of what the product took a second in the same round."""
 LOAD_S = 10.0
+AMPLE = 1.2
+"""A day has about as many messages as were asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,10 +172,11 @@ async def _served(
 ) -> None:
     """Fill twins at shares of *rate*, and look how soon they are visible; then only read."""
     probes = copies(small_twin(load.events, Kind.ORDER), int(LOAD_S / PROBE_EVERY_S) * len(SHARES))
+    messages = events_of_a_day(int(rate * sum(SHARES) * LOAD_S * AMPLE), seed=2)
     async with serve_twins(installed) as address:
         first, orders = 0, list[str]()
         for number, share in enumerate(SHARES):
-            some = load.messages[first : first + int(rate * share * LOAD_S)]
+            some = messages[first : first + int(rate * share * LOAD_S)]
             first += len(some)
             mine = probes[number :: len(SHARES)]
             seen = await measure_latency(
