@@ -261,7 +261,7 @@ def test_building_waits_for_a_database_or_broker_that_is_away(
 def test_the_image_installs_what_the_lock_file_names_and_nothing_else() -> None:
     installs = re.findall(r"(?:pip|apt-get|uv)\s+(?:\S+\s+)*?install\b.*", DOCKERFILE.read_text())
     assert [one.split(" && ")[0] for one in installs] == [
-        "pip install --no-cache-dir --require-hashes -r /tmp/requirements.lock"
+        "pip install --no-cache-dir --require-hashes -r /srv/requirements.lock"
     ]
     assert "index" not in DOCKERFILE.read_text()
 
