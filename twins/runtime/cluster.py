@@ -440,10 +440,12 @@ _ACTOR: dict[str, Any] = {
     "get_if_exists": True,
     "max_restarts": -1,
     "max_concurrency": 1_000,
-    "num_cpus": 0,
+    "num_cpus": 0.001,
     "scheduling_strategy": "SPREAD",
 }
-"""CPU is shared as the operating system shares it: hosts wait for the database as often as they compute."""
+"""CPU is shared as the operating system shares it: hosts wait for the database as often as they compute.
+The thousandth that is asked for keeps them off a head that offers none, and makes Ray heed the strategy: it
+hands an actor that asks for nothing to a node at random, and that node may keep it."""
 
 
 def start_host(wiring: Wiring, name: str, place: Any = "SPREAD") -> Any:
