@@ -107,11 +107,10 @@ def test_a_lost_region_loses_what_its_copy_had_not_got_and_twins_come_back_slowl
 
 
 def test_what_is_assumed_of_mail_and_rows_is_what_the_core_does() -> None:
-    """Counts hold for the demo's day; times of folding are of this machine and only roughly so."""
+    """Counts hold for the demo's day; times of folding are of a machine, and none are compared here."""
     found, told = counted(_day(), BULK_TYPES), Counted()
     for name in ("rows", "bulk_share", "letters_a_message", "letters_a_letter", "rows_a_letter"):
         assert getattr(found, name) == pytest.approx(getattr(told, name), rel=0.3), name
-    assert found.fold_kept < 1 < found.fold_a_letter * 3
 
 
 @pytest.mark.parametrize(("hosts", "batch"), [(4, 300), (16, 50)])
