@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from itertools import takewhile
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from rpds import HashTrieMap, HashTrieSet
 
@@ -23,6 +23,9 @@ from canonical.identity import EventId, event_id_of
 from twins.core.rules import Around, Waiting
 
 S = TypeVar("S")
+_NO_MAP: HashTrieMap[Any, Any] = HashTrieMap()
+_NO_SET: HashTrieSet[Any] = HashTrieSet()
+"""What never changes is shared: most twins know of no conflict and no retraction."""
 
 CHECKPOINT_EVERY = 32
 """Events between two checkpoints: a late event replays at most this many, and those after it."""
@@ -91,17 +94,17 @@ class History(Generic[S]):
     checkpoint_every: int = CHECKPOINT_EVERY
     base: Checkpoint[S] | None = None
     """Stands for the events before it, which are not in memory; see `covers`."""
-    conflicts: HashTrieMap[EventId, int] = field(default_factory=HashTrieMap)
+    conflicts: HashTrieMap[EventId, int] = _NO_MAP
     """Ids told with different content, and in how many versions."""
-    retracted: HashTrieSet[EventId] = field(default_factory=HashTrieSet)
+    retracted: HashTrieSet[EventId] = _NO_SET
     """Ids that were told, and taken back."""
-    retractions: HashTrieMap[EventId, tuple[Event, ...]] = field(default_factory=HashTrieMap)
+    retractions: HashTrieMap[EventId, tuple[Event, ...]] = _NO_MAP
     """Id → what takes it back, whether it was told or not."""
     _told: dict[EventId, Event] = field(default_factory=dict)
     """The event that counts for each id, retracted ones included."""
-    _conflicts: dict[EventId, dict[bytes, Event]] = field(default_factory=dict)
+    _conflicts: HashTrieMap[EventId, HashTrieMap[bytes, Event]] = _NO_MAP
     """Every version of an id that was told in more than one, by digest."""
-    _numbered: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
+    _numbered: HashTrieMap[str, list[tuple[int, str]]] = _NO_MAP
     """Source → (sequence, id) of its numbered events that stand, ascending."""
     _keys: list[SortKey] = field(default_factory=list)
     _key_of: dict[EventId, SortKey] = field(default_factory=dict)
@@ -184,10 +187,11 @@ class History(Generic[S]):
         told, counted = event.digest(), known.digest()
         if told == counted:
             return Arrival.DUPLICATE
-        versions = self._conflicts.setdefault(known.event_id, {counted: known})
+        versions = self._conflicts.get(known.event_id, HashTrieMap({counted: known}))
         if told in versions:
             return Arrival.DUPLICATE
-        versions[told] = event
+        versions = versions.insert(told, event)
+        self._conflicts = self._conflicts.insert(known.event_id, versions)
         self.conflicts = self.conflicts.insert(known.event_id, len(versions))
         if told < counted:
             self.discard(known.event_id)
@@ -222,7 +226,10 @@ class History(Generic[S]):
         """Place an event, and move those that its time pushes later. True if it is late."""
         if event.sequence is None:
             return self._place(event, (event.time, event.rank))
-        numbered = self._numbered.setdefault(event.source, [])
+        numbered = self._numbered.get(event.source)
+        if numbered is None:
+            numbered = []
+            self._numbered = self._numbered.insert(event.source, numbered)
         insort(numbered, (event.sequence, event.id))
         return self._renumber(event.source, event.sequence, event.id)
 

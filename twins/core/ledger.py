@@ -8,8 +8,9 @@ reversal that follows it: only the gateway knows what it has sent.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Any
 
 from rpds import HashTrieMap
 
@@ -63,6 +64,7 @@ TRANSITIONS: Mapping[Status, Mapping[str, Status]] = {
     Status.REVERSED: {},
     Status.ANNULLED: {},
 }
+_NONE: HashTrieMap[Any, Any] = HashTrieMap()
 _LIVE = frozenset({Status.QUEUED, Status.CONFIRMED})
 _REFUSABLE = frozenset({Status.REJECTED, Status.REVERSING})
 
@@ -91,9 +93,9 @@ class Record:
 class Ledger:
     """All versions of a twin's posting keys; each key's last version is its current one."""
 
-    records: HashTrieMap[PostingKey, tuple[Record, ...]] = field(default_factory=HashTrieMap)
+    records: HashTrieMap[PostingKey, tuple[Record, ...]] = _NONE
     """Shared with readers as it is: it never changes, it is replaced."""
-    refused: HashTrieMap[tuple[PostingKey, int], Record] = field(default_factory=HashTrieMap)
+    refused: HashTrieMap[tuple[PostingKey, int], Record] = _NONE
     """What the ERP would not take, or would not take back, and nothing has settled since."""
 
     def current(self, key: PostingKey) -> Record | None:

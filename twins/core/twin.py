@@ -29,6 +29,7 @@ from twins.core.rules import Finding, Inbox, Policy, Rules
 
 CHECKPOINT_GROWTH = Decimal("1.25")
 """A stored checkpoint is replaced when the history before it has grown by a quarter."""
+_NONE: HashTrieMap[Any, Any] = HashTrieMap()
 REPLIES = (PostingConfirmed, PostingRejected, PostingAnnulled, PostingResent, PostingLost)
 
 
@@ -198,14 +199,14 @@ class Twin:
     _kept_is_stale: bool = False
     _spoke: bool = False
     """Its neighbours have been told all that there was to say."""
-    _askers: set[TwinRef] = field(default_factory=set)
+    _askers: set[TwinRef] | None = None
     """Neighbours that spoke since the last settlement, where the rules echo."""
     _echoed: Value | None = None
-    _records: list[Record] = field(default_factory=list)
+    _records: tuple[Record, ...] = ()
     """Records that replies changed since the last settlement."""
-    _resent: dict[tuple[str, int, str, int], PostingResent] = field(default_factory=dict)
+    _resent: HashTrieMap[tuple[str, int, str, int], PostingResent] = _NONE
     """Refusals that are to be told again, by what they name: any of them may come before its refusal."""
-    _reopened: list[Record] = field(default_factory=list)
+    _reopened: tuple[Record, ...] = ()
     """Records of those that were, since the last settlement."""
     _folded: Folded[Any] | None = None
     _seen: Any = None
@@ -267,6 +268,7 @@ class Twin:
         elif old != contribution.value:
             self.inbox.absorb(contribution.source, old, contribution.value)
             if self.rules.echo is not None:
+                self._askers = self._askers or set()
                 self._askers.add(contribution.source)
         return True
 
@@ -288,13 +290,13 @@ class Twin:
         commands, records = plan(desired, self.ledger, whole=whole)
         for record in records:
             self.ledger.put(record)
-        records = self._records + records
+        records = [*self._records, *records]
         again = [
             Command(Action.REVERSE, one.version, one.posting, one.again)
             for one in self._reopened
             if one.status is Status.REVERSING
         ]
-        self._records, self._reopened = [], []
+        self._records, self._reopened = (), ()
         return again + commands, records
 
     def _changed_postings(self) -> Mapping[PostingKey, Posting | None] | None:
@@ -376,7 +378,8 @@ class Twin:
         self.replies[event.event_id] = event
         fact = event.fact
         if isinstance(fact, PostingResent):
-            self._resent[fact.posting_key, fact.version, fact.action, fact.again] = fact
+            refused = (fact.posting_key, fact.version, fact.action, fact.again)
+            self._resent = self._resent.insert(refused, fact)
 
     def _answer(self, before: Record, after: Record) -> None:
         """File what a reply made of a record; a refusal may have been sent again before it came."""
@@ -387,9 +390,9 @@ class Twin:
         if after == before:
             return
         self.ledger.put(after)
-        self._records.append(after)
+        self._records += (after,)
         if before.again != after.again or (asked is not None and after.status is Status.ANNULLED):
-            self._reopened.append(after)
+            self._reopened += (after,)
 
     def _forwarded(self, giver: TwinRef, old: Value | None, new: Value | None) -> None:
         """Fold what another twin hands on as if it had come here; take back what it no longer hands on."""
@@ -433,17 +436,17 @@ class Twin:
 
     def _echo(self, value: Value | None) -> list[Contribution]:
         """Answer those who asked; tell everyone only when the answer has changed."""
-        targets: Iterable[TwinRef] = self._askers
+        askers, self._askers = self._askers or set(), None
+        targets: Iterable[TwinRef] = askers
         silent = value is None and self._echoed is None
         if value != self._echoed:
             targets = {source for source, known in self.registers.items() if known.value is not None}
-            targets |= self._askers
+            targets |= askers
         self._echoed = value
         answers = [
             self._contribution(target, value if self.registers[target].value is not None else None)
             for target in sorted(targets)
         ]
-        self._askers = set()
         return [] if silent else answers
 
     def _contribution(self, target: TwinRef, value: Value | None) -> Contribution:
