@@ -86,6 +86,11 @@ bench-million: setup ## Measure a million orders and shipments beside a thousand
 	$(BIN)/python -m tests.services run -- $(SHELL) -c '$(BIN)/twinsync bench-million $(ARGS) \
 		--database "$$TWINSYNC_TEST_POSTGRES_URL"'
 
+.PHONY: bench-overload
+bench-overload: setup ## Flood twins with scans; see how soon others are visible, and that it drains (a minute)
+	$(BIN)/python -m tests.services run -- $(SHELL) -c '$(BIN)/twinsync bench-overload $(ARGS) \
+		--broker "$$TWINSYNC_TEST_AMQP_URL"'
+
 .PHONY: bench-cost
 bench-cost: setup ## Measure what an event costs on twins with a long life behind them
 	$(BIN)/python -m tests.bench.cost $(ARGS)

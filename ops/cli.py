@@ -37,6 +37,7 @@ ConnectionSettings = Annotated[
 app.command()(audit.audit)
 app.command()(bench.bench)
 app.command()(bench.bench_million)
+app.command()(bench.bench_overload)
 app.command()(nodes.rebalance)
 app.command()(capacity.capacity)
 app.command()(reconcile.reconcile)

@@ -99,11 +99,11 @@ async def _probe(
         await asyncio.sleep(max(0.0, due - time.perf_counter()))
         if loading.done():
             break
-        asking.append(asyncio.create_task(_until_visible(publisher, address, probe, due)))
+        asking.append(asyncio.create_task(until_visible(publisher, address, probe, due)))
     return list(await asyncio.gather(*asking))
 
 
-async def _until_visible(
+async def until_visible(
     publisher: AmqpPublisher, address: tuple[str, int], probe: Event, due: float
 ) -> float:
     async with Line(*address) as line, asyncio.TaskGroup() as group:

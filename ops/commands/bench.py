@@ -76,3 +76,23 @@ def bench_million(
             ratios = {way: ratio for way, ratio in one["ratios"].items() if way != FEW}
             told["ratios"].setdefault(name, {})["million_vs_thousand"] = ratios
         json.write_bytes(to_json(told | {"million": found}, indent=2) + b"\n")
+
+
+def bench_overload(
+    broker: Annotated[
+        str,
+        typer.Option(envvar="TWINSYNC_AMQP_URL", help="AMQP address of a RabbitMQ; queues are made in it."),
+    ],
+    messages: Annotated[int, typer.Option(min=20_000, help="Of a day; half of them are scans.")] = 90_000,
+    json: Annotated[Path | None, typer.Option(help="Write what was seen each second here.")] = None,
+    data_dir: Annotated[Path, typer.Option(help="Where the database lives.")] = Path(".twinsync/overload"),
+) -> None:
+    """Flood twins with scans, which may wait, and see how soon others are visible, and that it drains."""
+    from ops.local import ray_home
+
+    with ray_home(data_dir) as home:
+        from ops.bench.overload import run
+
+        found = run(broker, messages, data_dir, home, err)
+    if json is not None:
+        json.write_bytes(to_json(found, indent=2) + b"\n")

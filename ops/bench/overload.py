@@ -1,0 +1,265 @@
+"""More than it can take: masses of scans that may wait, beside a trickle that may not."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import chain, count
+from pathlib import Path
+from typing import Any
+
+import ray
+from aio_pika import connect
+from rich.console import Console
+from rich.table import Table
+
+from adapters.amqp.publisher import AmqpPublisher
+from adapters.amqp.topology import BULK_TYPES, Names, clear_away
+from canonical.envelope import Event, parse_structured
+from canonical.identity import Kind
+from ops.bench.asking import Line, percentile
+from ops.bench.latency import PROBE_EVERY_S, OpenLoop, until_visible
+from ops.bench.product import installation, serve_twins
+from ops.bench.queues import events_of_a_day, fill
+from ops.bench.resident import copies, small_twin
+from ops.local import local_ray, total
+from ops.wiring import Installation
+from twins.ports import Publication
+
+FLOOD_RATE = 6_000.0
+"""More than a machine of two cores sustains while it publishes as well."""
+TRICKLE, FLOOD = 0.1, 1.9
+"""Of what is sustained; together twice of it."""
+QUIET_S, FLOOD_S, AFTER_S = 8.0, 12.0, 6.0
+READ_EVERY_S, SAMPLE_EVERY_S = 0.02, 1.0
+PROBES = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    at_s: float
+    taken_a_second: float
+    bulk_waiting: int
+    others_waiting: int
+    host_mb: float
+
+
+@dataclass(slots=True)
+class Seen:
+    """What was observed, by seconds since it began."""
+
+    sustained: float = 0.0
+    """Messages a second, of both sorts, taken while as many as possible were published beside it."""
+    sent: float = 0.0
+    """Scans a second that the flood really had: who publishes shares the machine."""
+    phases: dict[str, tuple[float, float]] = field(default_factory=dict)
+    visible: list[tuple[float, float]] = field(default_factory=list)
+    reads: list[tuple[float, float]] = field(default_factory=list)
+    refused_reads: int = 0
+    samples: list[Sample] = field(default_factory=list)
+
+    def figures(self) -> dict[str, Any]:
+        return {
+            "sustained": self.sustained,
+            "sent": self.sent,
+            "refused_reads": self.refused_reads,
+            "phases": {name: self._phase(*span) for name, span in self.phases.items()},
+            "samples": self.samples,
+        }
+
+    def table(self) -> Table:
+        table = Table("", "seconds", "visible p50, ms", "p99", "read p99", "scans waiting", "host, MB")
+        for name, one in self.figures()["phases"].items():
+            table.add_row(name, *(f"{figure:,.0f}" for figure in one.values()))
+        return table
+
+    def _phase(self, begins: float, ends: float) -> dict[str, float]:
+        visible = [s * 1e3 for at, s in self.visible if begins <= at < ends]
+        reads = [s * 1e3 for at, s in self.reads if begins <= at < ends]
+        samples = [one for one in self.samples if begins <= one.at_s < ends + SAMPLE_EVERY_S]
+        return {
+            "seconds": ends - begins,
+            "visible_p50_ms": percentile(visible, 0.5),
+            "visible_p99_ms": percentile(visible, 0.99),
+            "read_p99_ms": percentile(reads, 0.99),
+            "bulk_waiting_max": max(one.bulk_waiting for one in samples),
+            "host_mb_max": max(one.host_mb for one in samples),
+        }
+
+
+async def overload(installed: Installation, amqp_url: str, address: tuple[str, int], messages: int) -> Seen:
+    """Flood what runs at *address*.
+
+    Raises: RuntimeError where a twin is not visible after half a minute.
+    """
+    bulk, others = _sorted_by_patience(events_of_a_day(messages, seed=5))
+    third, half = len(bulk) // 3, len(others) // 2
+    seen = Seen()
+    seen.sustained = await _sustained(
+        installed, amqp_url, list(chain(*zip(bulk[:third], others[:half], strict=False)))
+    )
+    watch = _Watch(installed, amqp_url, address, seen)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(watch.run())
+        await watch.began.wait()
+        trickle = ray.remote(num_cpus=0)(OpenLoop).remote()
+        flood = ray.remote(num_cpus=0)(OpenLoop).remote()
+        prefix = installed.settings.amqp_prefix
+        trickle.publish.remote(amqp_url, prefix, others[half:], TRICKLE * seen.sustained)
+        await asyncio.sleep(QUIET_S)
+        begins = watch.now()
+        scans = bulk[third:][: int(FLOOD * seen.sustained * FLOOD_S)]
+        seen.sent = len(scans) / await flood.publish.remote(amqp_url, prefix, scans, FLOOD * seen.sustained)
+        ends = watch.now()
+        while not seen.samples or seen.samples[-1].at_s < ends or seen.samples[-1].bulk_waiting:  # noqa: ASYNC110 - the broker and the hosts tell nobody
+            await asyncio.sleep(SAMPLE_EVERY_S / 10)
+        drained = watch.now()
+        await asyncio.sleep(AFTER_S)
+        watch.done = True
+        ray.kill(trickle)
+        ray.kill(flood)
+    seen.phases = {
+        "before": (0.0, begins),
+        "flooded": (begins, ends),
+        "draining": (ends, drained),
+        "after": (drained, watch.now()),
+    }
+    return seen
+
+
+def _sorted_by_patience(messages: Sequence[Publication]) -> tuple[list[Publication], list[Publication]]:
+    bulk: list[Publication] = []
+    others: list[Publication] = []
+    for message in messages:
+        (bulk if parse_structured(message.body).type in BULK_TYPES else others).append(message)
+    return bulk, others
+
+
+async def _taken(installed: Installation) -> float:
+    from twins.runtime import cluster
+
+    counts = total(await cluster.metrics(installed))
+    return counts["events"] + counts["duplicates"]
+
+
+async def _sustained(installed: Installation, amqp_url: str, messages: list[Publication]) -> float:
+    load = ray.remote(num_cpus=0)(OpenLoop).remote()
+    before = await _taken(installed)
+    publishing = load.publish.remote(amqp_url, installed.settings.amqp_prefix, messages, FLOOD_RATE)
+    await asyncio.sleep(2.0)  # connections are made, twins of the first orders are there
+    first, began = await _taken(installed), time.perf_counter()
+    await publishing
+    rate = (await _taken(installed) - first) / (time.perf_counter() - began)
+    while await _taken(installed) < before + len(messages):  # noqa: ASYNC110 - the broker and the hosts tell nobody
+        await asyncio.sleep(0.2)
+    ray.kill(load)
+    return rate
+
+
+class _Watch:
+    """Asks, reads and looks, until it is told to stop."""
+
+    def __init__(self, installed: Installation, amqp_url: str, address: tuple[str, int], seen: Seen) -> None:
+        self.began, self.done = asyncio.Event(), False
+        self._installed, self._amqp_url, self._address = installed, amqp_url, address
+        self._seen = seen
+        self._start = time.perf_counter()
+
+    def now(self) -> float:
+        return time.perf_counter() - self._start
+
+    async def run(self) -> None:
+        day = [parse_structured(message.body) for message in events_of_a_day(600, seed=1)]
+        known, *probes = copies(small_twin(day, Kind.ORDER), PROBES)
+        publisher = AmqpPublisher(self._amqp_url, prefix=self._installed.settings.amqp_prefix)
+        await until_visible(publisher, self._address, known, time.perf_counter())
+        self._start = time.perf_counter()
+        self.began.set()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._read(f"/v1/twins/{known.subject}"))
+                group.create_task(self._look())
+                await self._probe(group, publisher, probes)
+        finally:
+            await publisher.close()
+
+    async def _probe(
+        self, group: asyncio.TaskGroup, publisher: AmqpPublisher, probes: Sequence[Event]
+    ) -> None:
+        async def one(probe: Event, due: float) -> None:
+            seconds = await until_visible(publisher, self._address, probe, due)
+            self._seen.visible.append((due - self._start, seconds))
+
+        for number in count():
+            due = self._start + number * PROBE_EVERY_S
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            if self.done:
+                return
+            group.create_task(one(probes[number], due))
+
+    async def _read(self, path: str) -> None:
+        async with Line(*self._address) as line:
+            while not self.done:
+                asked = time.perf_counter()
+                self._seen.refused_reads += await line.ask(path) != 200
+                self._seen.reads.append((asked - self._start, time.perf_counter() - asked))
+                await asyncio.sleep(READ_EVERY_S)
+
+    async def _look(self) -> None:
+        names = Names(self._installed.settings.amqp_prefix)
+        taken, at = await _taken(self._installed), self.now()
+        async with await connect(self._amqp_url) as connection:
+            channel = await connection.channel()
+            while not self.done:
+                await asyncio.sleep(SAMPLE_EVERY_S)
+                waiting = [
+                    (await channel.declare_queue(name, passive=True)).declaration_result.message_count or 0
+                    for name in (names.bulk, names.ingest)
+                ]
+                more, now = await _taken(self._installed), self.now()
+                self._seen.samples.append(
+                    Sample(now, (more - taken) / (now - at), waiting[0], waiting[1], _host_mb())
+                )
+                taken, at = more, now
+
+
+def _host_mb() -> float:
+    """Resident memory of all twin hosts on this machine."""
+    pages = 0
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if b"HostActor" in (process / "cmdline").read_bytes():
+                pages += int((process / "statm").read_text().split()[1])
+        except OSError:  # it has ended
+            continue
+    return pages * 4_096 / 1e6
+
+
+def run(amqp_url: str, messages: int, data_dir: Path, home: Path, out: Console) -> dict[str, Any]:
+    """Flood twins on SQLite, once. Answers figures and what was seen each second."""
+    with local_ray(home), out.status("flooding"):
+        seen = asyncio.run(_run(amqp_url, messages, data_dir))
+    out.print(
+        f"sustained {seen.sustained:,.0f} a second; flooded with {seen.sent:,.0f} scans a second;", end=" "
+    )
+    out.print(f"{len(seen.reads):,} reads, {seen.refused_reads} of them not answered with 200")
+    out.print(seen.table())
+    return seen.figures()
+
+
+async def _run(amqp_url: str, messages: int, data_dir: Path) -> Seen:
+    prefix = f"bench-{secrets.token_hex(4)}"
+    folder = data_dir / prefix
+    folder.mkdir(parents=True)
+    try:
+        await fill(amqp_url, prefix, ())
+        installed = installation(folder, None, amqp_url, prefix)
+        async with serve_twins(installed) as address:
+            return await overload(installed, amqp_url, address, messages)
+    finally:
+        await clear_away(amqp_url, Names(prefix))
+        shutil.rmtree(folder, ignore_errors=True)
