@@ -7,6 +7,7 @@ import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from random import randrange
+from time import monotonic
 
 import structlog
 from aio_pika.abc import AbstractIncomingMessage, AbstractQueue, ConsumerTag
@@ -23,6 +24,9 @@ _log = structlog.get_logger()
 BATCH_BYTES_MAX = 8 * BODY_BYTES_MAX
 SUSPECT_AFTER = 3
 """A message that was delivered so often without being taken may be what makes its consumers die."""
+SUSPECTS_GATHER_S = 0.25
+"""No suspect is taken while others still arrive: the oldest would always be the first, and whatever it ends
+would keep all others from being taken."""
 FINISH_WITHIN_S = 30.0
 """How long a batch in hand may still take when stopping; after that it stays with the broker."""
 
@@ -144,6 +148,7 @@ class Bound:
         self._batch_size_max = batch_size_max
         self._waiting: deque[Delivery] = deque()
         self._suspects: list[Delivery] = []
+        self._suspects_gathered_at = 0.0
         self._stopping = False
 
     @property
@@ -151,7 +156,11 @@ class Bound:
         return len(self._waiting) + len(self._suspects)
 
     def add(self, delivery: Delivery) -> None:
-        (self._suspects if _is_suspect(delivery.message) else self._waiting).append(delivery)
+        if _is_suspect(delivery.message):
+            self._suspects.append(delivery)
+            self._suspects_gathered_at = monotonic() + SUSPECTS_GATHER_S
+        else:
+            self._waiting.append(delivery)
 
     def stop(self) -> None:
         """Take no further batch."""
@@ -163,7 +172,14 @@ class Bound:
             if self._waiting:
                 await self._take(self._batch())
             if self._suspects and not self._stopping:
-                await self._take([self._suspects.pop(randrange(len(self._suspects)))])
+                await self._suspect()
+
+    async def _suspect(self) -> None:
+        gathering_s = self._suspects_gathered_at - monotonic()
+        if gathering_s <= 0:
+            await self._take([self._suspects.pop(randrange(len(self._suspects)))])
+        elif not self._waiting:
+            await asyncio.sleep(gathering_s)
 
     def _batch(self) -> list[Delivery]:
         """The messages that have waited longest, as many as are taken at once; at least one."""
