@@ -28,6 +28,7 @@ from twins.runtime.coalesce import CoalescedReads
 from twins.runtime.cutover import report
 from twins.runtime.ingest import Directory
 from twins.runtime.inquiry import Inquiry
+from twins.runtime.kept import Boards, KeptReads
 from twins.runtime.letters import LetterDesk
 
 _log = structlog.get_logger()
@@ -59,7 +60,7 @@ def _service(installation: Installation) -> Service:
         intake=directory,
         publisher=publisher,
         publishes_later=settings.amqp_url is not None,
-        reads=CoalescedReads(directory),
+        reads=KeptReads(CoalescedReads(directory), installation.placement, Boards(calls.board)),
         store=store,
         gaps=store,
         inquiry=Inquiry(store, store, installation.policy),

@@ -48,8 +48,9 @@ from twins.runtime.in_time import in_time
 from twins.runtime.ingest import Directory
 from twins.runtime.letters import LetterWatch
 from twins.runtime.line import ErpLine, Pace
-from twins.runtime.placement import Placement
+from twins.runtime.placement import Placement, is_dedicated
 from twins.runtime.reconcile.schedule import DIFFERENCES, Schedule
+from twins.runtime.stamps import Board, Place
 
 _log = structlog.get_logger()
 
@@ -186,6 +187,7 @@ class HostActor(Watched, TwinHost):
             on_commands=lambda: nudge_gateways(wiring.erps),
             post=directory.post,
             archive_after=wiring.archive_after,
+            board=_board(name),
         )
         self._wiring = wiring
         self._dead_letters = store
@@ -194,6 +196,7 @@ class HostActor(Watched, TwinHost):
         self._leads = name == placement.pooled_names()[0]
         self._schedule = wiring.schedule(directory) if self._leads else None
         self._timers: asyncio.Task[None] | None = None
+        self._renewing: asyncio.Task[None] | None = None
         self._call_ready()
 
     async def ready(self) -> str:
@@ -204,9 +207,15 @@ class HostActor(Watched, TwinHost):
             self._timers.add_done_callback(lambda _: self._call_ready())
         elif self._timers.done():  # fenced; and Ray lets an actor exit within a call only
             await self._or_exit(self._timers)
+        if self._board is not None and self._renewing is None:
+            self._renewing = asyncio.create_task(self.run_board())
         if self._leads:
             self._watch(self._wiring)
         return self.name
+
+    async def board(self) -> Place | None:
+        """Where processes of this machine see what changes here."""
+        return None if self._board is None else self._board.place
 
     async def sweep(self) -> int:
         """The first host also wakes an ingest without a broker, asks for what is missing, counts dead
@@ -256,6 +265,11 @@ class HostActor(Watched, TwinHost):
             _log.error("host_fenced", host=self.name, reason=str(fenced))
             ray.actor.exit_actor()
             raise
+
+
+def _board(host: str) -> Board | None:
+    """A megabyte, which a host of one twin does without, as do systems that share no memory this way."""
+    return Board() if hasattr(os, "memfd_create") and not is_dedicated(host) else None
 
 
 class IngestActor(Watched):
@@ -370,9 +384,13 @@ class RayCalls:
 
     async def read(self, host: str, aspect: Aspect, refs: list[TwinRef]) -> list[tuple[int, bytes] | None]:
         """A dedicated twin that has no actor is read by a pooled host: reading starts nothing."""
-        if "/" in host and not self._runs(host):
+        if is_dedicated(host) and not self._runs(host):
             host = self._wiring.placement.pooled_names()[0]
         return await self._call(host, "read", aspect, refs)  # type: ignore[no-any-return]
+
+    async def board(self, host: str) -> Place | None:
+        """See HostActor.board; a dedicated twin has none. Raises: TransientFailure."""
+        return None if is_dedicated(host) else await self._call_once(host, "board")
 
     async def check(self) -> None:
         """Returns when all pooled hosts answer. Raises: TransientFailure."""
@@ -413,7 +431,7 @@ class RayCalls:
 
     def _handle(self, host: str) -> Any:
         if host not in self._handles:
-            if "/" in host:
+            if is_dedicated(host):
                 self._handles[host] = start_host(self._wiring, host)
             else:
                 self._handles[host] = ray.get_actor(host, NAMESPACE)
@@ -546,7 +564,7 @@ async def stop(wiring: Wiring) -> None:
     except (RayActorError, ValueError) as error:
         _log.info("ingest_not_running", reason=str(error))
     names = {INGEST, *(_gateway_name(erp) for erp in wiring.erps), *wiring.placement.pooled_names()}
-    names |= {name for name in _running() if "/" in name}
+    names |= {name for name in _running() if is_dedicated(name)}
     for name in names:
         try:
             ray.kill(ray.get_actor(name, NAMESPACE))

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Collection, Container, Mapping,
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from time import monotonic
+from time import monotonic, monotonic_ns
 from typing import Any
 
 import structlog
@@ -23,6 +23,7 @@ from twins.core.rules import Policy
 from twins.core.twin import Snapshot, Twin
 from twins.outage import Outage
 from twins.ports import Archived, Clock, Closed, Fault, Publication, Rejected, Taken, TwinStore, Verdict
+from twins.runtime.stamps import RENEW_S, TRUST_S, Board
 
 _log = structlog.get_logger()
 
@@ -120,11 +121,13 @@ class TwinHost:
         on_commands: Nudge | None = None,
         post: Post | None = None,
         archive_after: timedelta | None = None,
+        board: Board | None = None,
     ) -> None:
         """*ahead_max*: how far ahead of our clock a message may be dated, None: as far as it likes.
 
         *on_commands* wakes the gateway; *post* carries mail to other hosts. *archive_after*: how long a
-        closed twin must have rested before its events are archived; None: never.
+        closed twin must have rested before its events are archived; None: never. *board* tells readers on
+        this machine what has changed.
         """
         self.name = name
         self.counts = HostCounts()
@@ -137,6 +140,7 @@ class TwinHost:
         self._on_commands = on_commands
         self._post = post
         self._archive_after = archive_after
+        self._board = board
         self._archived_up_to: Closed | None = None
         """Where the last look ended, unless it came to the end."""
         self._epoch = 0
@@ -211,10 +215,16 @@ class TwinHost:
         async with self._turn:
             await self._rest()
             self._drained_until = monotonic() + DRAINED_S
+            if self._board is not None:
+                self._board.distrust()
+
+    @property
+    def _is_drained(self) -> bool:
+        return monotonic() < self._drained_until
 
     async def _run(self, events: list[Event]) -> list[Arrival]:
         async with self._turn:
-            if monotonic() < self._drained_until:
+            if self._is_drained:
                 raise Moving(f"{self.name} is moving to another node")
             contributions, self._mail = self._mail, []
             if not events and not contributions:
@@ -292,6 +302,9 @@ class TwinHost:
         except BaseException:
             self._forget()
             raise
+        finally:  # one that failed may have been committed all the same
+            if self._board is not None:
+                self._board.changed(folded.effects.touched)
         self._count(folded, monotonic() - started)
         self._show(folded.shown)
         if not self._turn.locked():
@@ -305,7 +318,10 @@ class TwinHost:
 
     async def _claim(self) -> None:
         if not self._epoch:
-            self._epoch = await self._store.claim(self.name)
+            epoch = await self._store.claim(self.name)
+            if self._board is not None and epoch > 1:
+                await asyncio.sleep(TRUST_S)  # until then readers may trust its predecessor's board
+            self._epoch = epoch
             _log.info("host_started", host=self.name, epoch=self._epoch)
 
     async def _activate(
@@ -404,6 +420,23 @@ class TwinHost:
         for ref in refs:
             if not self._shown[ref].snapshot.exists:
                 del self._shown[ref], self._twins[ref]
+
+    async def run_board(self) -> None:
+        """Keep the board trusted while this host holds its epoch, until cancelled."""
+        assert self._board is not None
+        while True:
+            await asyncio.sleep(RENEW_S)
+            if not self._epoch or self._is_drained:
+                continue
+            since_ns = monotonic_ns()
+            try:
+                await self._store.assert_epoch(self.name, self._epoch)
+            except TransientFailure:
+                continue
+            except Fenced:
+                return
+            if not self._is_drained:
+                self._board.trust(since_ns)
 
     def resident_twins(self) -> int:
         return len(self._shown)

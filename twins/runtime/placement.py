@@ -25,6 +25,11 @@ class Placement:
         return [f"host-{number}" for number in range(self.pooled_hosts)]
 
 
+def is_dedicated(host: str) -> bool:
+    """Whether it is the actor of one twin, whose name it has."""
+    return "/" in host
+
+
 @dataclass(frozen=True, slots=True)
 class Move:
     """A host that goes from one node to another; nodes by their Ray id."""
