@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from aio_pika.abc import AbstractIncomingMessage
-
-from adapters.amqp.delivered import publication, text
+from adapters.amqp.delivered import Delivery, headers, text
 from adapters.amqp.topology import DELIVERY_LIMIT
 from canonical.envelope import BODY_BYTES_MAX, parse
 from canonical.errors import RejectedMessage
@@ -17,15 +15,15 @@ REASON, FIELD = "x-twinsync-reason", "x-twinsync-field"
 """Headers that consumers before version 0.2 wrote into what they refused."""
 
 
-def why_aside(message: AbstractIncomingMessage) -> Rejected:
+def why_aside(delivery: Delivery) -> Rejected:
     """Why a message is in the dead queue, in words that a person understands."""
-    headers = message.headers
-    if REASON in headers:
-        return Rejected(text(headers[REASON]), text(headers.get(FIELD, "")))
-    deaths: Any = headers.get("x-death")
+    said = headers(delivery.message)
+    if REASON in said:
+        return Rejected(text(said[REASON]), text(said.get(FIELD, "")))
+    deaths: Any = said.get("x-death")
     if deaths:
-        return _why_dead(deaths[0], len(message.body))
-    return _why_unroutable(publication(message), message.routing_key or "")
+        return _why_dead(deaths[0], len(delivery.told.body))
+    return _why_unroutable(delivery.told, delivery.message.routing_key or "")
 
 
 def _why_dead(death: Mapping[str, Any], size_bytes: int) -> Rejected:

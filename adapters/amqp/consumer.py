@@ -133,8 +133,14 @@ class AmqpConsumer:
     ) -> Lane:
         channel = await self._channel()
         await channel.set_qos(prefetch_count=prefetch)
-        queue = await channel.get_queue(name, ensure=False)
-        lane = Lane(queue, take, self._batch_size_max, destination, turns_away=turns_away)
+        lane = Lane(
+            await channel.get_underlay_channel(),
+            name,
+            take,
+            self._batch_size_max,
+            destination,
+            turns_away=turns_away,
+        )
         await lane.start()
         return lane
 
@@ -176,7 +182,7 @@ class AmqpConsumer:
 
     async def bury(self, deliveries: Sequence[Delivery], outage: Outage) -> None:
         """Returns when what the broker has set aside is among the dead letters."""
-        letters = [(delivery.told, why_aside(delivery.message)) for delivery in deliveries]
+        letters = [(delivery.told, why_aside(delivery)) for delivery in deliveries]
         await self._letters(letters, outage)
 
     async def _letters(self, letters: list[tuple[Publication, Rejected]], outage: Outage) -> None:

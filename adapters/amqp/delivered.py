@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
-from aio_pika.abc import AbstractIncomingMessage
+from aiormq.abc import DeliveredMessage
 
 from canonical.envelope import HEADER_PREFIX
 from twins.ports import Publication
@@ -20,24 +22,51 @@ _OF_THE_BROKER = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-coun
 class Delivery:
     """A message, and what it says."""
 
-    message: AbstractIncomingMessage
+    message: DeliveredMessage
     told: Publication
 
+    @property
+    def tag(self) -> int:
+        """Of use on the channel that it came by alone."""
+        tag = self.message.delivery_tag
+        assert tag is not None
+        return tag
 
-def publication(message: AbstractIncomingMessage) -> Publication:
+    @property
+    def returned(self) -> int:
+        """How often it was delivered and came back, as quorum queues count."""
+        counted = headers(self.message).get("x-delivery-count", 0)
+        return counted if isinstance(counted, int) else 0
+
+    @property
+    def message_id(self) -> str | None:
+        return self.message.header.properties.message_id
+
+    async def acknowledge(self, *, multiple: bool = False) -> None:
+        """*multiple*: and all before it. Raises what the link raises when it is lost."""
+        await self.message.channel.basic_ack(self.tag, multiple)
+
+    async def give_back(self) -> None:
+        """The broker is to deliver it again. Raises what the link raises when it is lost."""
+        await self.message.channel.basic_nack(self.tag)
+
+    async def set_aside(self) -> None:
+        """The broker is to put it into the dead queue. Raises what the link raises when it is lost."""
+        await self.message.channel.basic_reject(self.tag, requeue=False)
+
+
+def headers(message: DeliveredMessage) -> Mapping[str, Any]:
+    return message.header.properties.headers or {}
+
+
+def publication(message: DeliveredMessage) -> Publication:
     """The message as its sender sent it; header names in lower case."""
-    headers = {
+    told = {
         _name(name.lower()): text(value)
-        for name, value in message.headers.items()
+        for name, value in headers(message).items()
         if not name.lower().startswith(_OF_THE_BROKER)
     }
-    return Publication(message.body, headers, message.content_type)
-
-
-def deliveries(message: AbstractIncomingMessage) -> int:
-    """How often it was delivered and came back, as quorum queues count."""
-    counted = message.headers.get("x-delivery-count", 0)
-    return counted if isinstance(counted, int) else 0
+    return Publication(message.body, told, message.header.properties.content_type)
 
 
 def _name(name: str) -> str:

@@ -10,10 +10,11 @@ from random import randrange
 from time import monotonic
 
 import structlog
-from aio_pika.abc import AbstractIncomingMessage, AbstractQueue, ConsumerTag
+from aio_pika.abc import ConsumerTag
+from aiormq.abc import AbstractChannel, DeliveredMessage
 
 from adapters.amqp.acknowledging import Acknowledging
-from adapters.amqp.delivered import Delivery, deliveries, publication
+from adapters.amqp.delivered import Delivery, publication
 from adapters.amqp.link import CLOSE_WITHIN_S, LOST
 from canonical.envelope import BODY_BYTES_MAX
 from twins.outage import FIRST_S, Outage
@@ -40,12 +41,14 @@ class Lane:
     """Sorts what a queue delivers by where it goes.
 
     A delivery tag is of use on the channel that it came by alone. A lane ends with its channel, and whatever
-    it has in hand then comes again by another.
+    it has in hand then comes again by another. The channel is the one below aio-pika, whose own objects and
+    tasks for each message cost as much as reading it.
     """
 
     def __init__(
         self,
-        queue: AbstractQueue,
+        channel: AbstractChannel,
+        queue: str,
         take: Take,
         batch_size_max: int,
         destination: Destination,
@@ -53,6 +56,7 @@ class Lane:
         turns_away: bool = True,
     ) -> None:
         """*turns_away*: what is too large to be an event is not even held here."""
+        self._channel = channel
         self._queue = queue
         self._take = take
         self._batch_size_max = batch_size_max
@@ -71,7 +75,7 @@ class Lane:
         return sum(bound.waiting for bound in self._bound.values())
 
     async def start(self) -> None:
-        self._tag = await self._queue.consume(self._received)
+        self._tag = (await self._channel.basic_consume(self._queue, self._received)).consumer_tag
 
     async def stop(self) -> None:
         """Finish the batches in hand, but for those that wait for the world."""
@@ -81,7 +85,7 @@ class Lane:
         with contextlib.suppress(*LOST):
             if self._tag is not None:
                 async with asyncio.timeout(CLOSE_WITHIN_S):
-                    await self._queue.cancel(self._tag)
+                    await self._channel.basic_cancel(self._tag)
         lasting = {bound.running for bound in self._bound.values() if bound.outage.lasts}
         if finishing := self._running - lasting:
             await asyncio.wait(finishing, timeout=FINISH_WITHIN_S)
@@ -98,29 +102,29 @@ class Lane:
         if self._running:
             await asyncio.wait(self._running)
 
-    async def _received(self, message: AbstractIncomingMessage) -> None:
+    async def _received(self, message: DeliveredMessage) -> None:
         """Two thousand messages of ten megabytes would not fit into memory: the broker sets such aside."""
+        delivery = Delivery(message, publication(message))
         if self._turns_away and len(message.body) > BODY_BYTES_MAX:
             with contextlib.suppress(*LOST):
-                await message.reject(requeue=False)
+                await delivery.set_aside()
             return
-        self._acknowledging.delivered(message)
+        self._acknowledging.delivered(delivery.tag)
         if self._stopping:
             return
         try:
-            told = publication(message)
-            destination = self._destination(told)
+            destination = self._destination(delivery.told)
         except Exception:  # noqa: BLE001 - top of the loop
-            _log.exception("message_refused", message_id=message.message_id)
-            await give_back(self._acknowledging, message)
+            _log.exception("message_refused", message_id=delivery.message_id)
+            await give_back(self._acknowledging, delivery)
             return
         bound = self._bound.get(destination)
         if bound is None:
             bound = self._bound[destination] = self._opened(destination)
-        bound.add(Delivery(message, told))
+        bound.add(delivery)
 
     def _opened(self, destination: str) -> Bound:
-        outage = Outage("intake", queue=self._queue.name, destination=destination)
+        outage = Outage("intake", queue=self._queue, destination=destination)
         bound = Bound(self._take, self._acknowledging, self._batch_size_max, outage)
         bound.running = asyncio.create_task(self._run(destination, bound))
         self._running.add(bound.running)
@@ -156,7 +160,7 @@ class Bound:
         return len(self._waiting) + len(self._suspects)
 
     def add(self, delivery: Delivery) -> None:
-        if _is_suspect(delivery.message):
+        if _is_suspect(delivery):
             self._suspects.append(delivery)
             self._suspects_gathered_at = monotonic() + SUSPECTS_GATHER_S
         else:
@@ -196,12 +200,11 @@ class Bound:
         try:
             await self._take_all(batch, self.outage)
         except Exception:  # noqa: BLE001 - top of the loop
-            _log.exception("batch_refused", messages=len(batch), first=batch[0].message.message_id)
+            _log.exception("batch_refused", messages=len(batch), first=batch[0].message_id)
             await self._set_aside(batch)
             return
         try:
-            messages = [delivery.message for delivery in batch]
-            await self._acknowledging.taken(messages, at_once=_is_suspect(messages[0]))
+            await self._acknowledging.taken(batch, at_once=_is_suspect(batch[0]))
         except LOST as error:
             _log.warning("acknowledgement_lost", messages=len(batch), reason=repr(error))
 
@@ -210,15 +213,15 @@ class Bound:
         if len(batch) > 1:
             self._suspects += batch
         else:
-            await give_back(self._acknowledging, batch[0].message)
+            await give_back(self._acknowledging, batch[0])
 
 
-def _is_suspect(message: AbstractIncomingMessage) -> bool:
-    return deliveries(message) >= SUSPECT_AFTER
+def _is_suspect(delivery: Delivery) -> bool:
+    return delivery.returned >= SUSPECT_AFTER
 
 
-async def give_back(acknowledging: Acknowledging, message: AbstractIncomingMessage) -> None:
+async def give_back(acknowledging: Acknowledging, delivery: Delivery) -> None:
     """After a while, lest it comes again and again at once."""
     await asyncio.sleep(FIRST_S)
     with contextlib.suppress(*LOST):
-        await acknowledging.give_back(message)
+        await acknowledging.give_back(delivery)

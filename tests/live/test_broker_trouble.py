@@ -133,8 +133,7 @@ async def test_connections_that_the_broker_closes_are_opened_again(way: Way) -> 
 async def test_a_channel_that_the_broker_closes_is_opened_again(way: Way) -> None:
     """As for an acknowledgement that came too late: PRECONDITION_FAILED."""
     for lane in way.consumer._lanes:
-        underlay = await lane._queue.channel.get_underlay_channel()
-        await underlay.basic_ack(999_999)
+        await lane._channel.basic_ack(999_999)
     await way.publish(orders(20))
     await way.until_taken(orders(20))
 

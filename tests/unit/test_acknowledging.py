@@ -26,21 +26,20 @@ class Channel:
 @dataclass
 class Message:
     channel: Channel
-    delivery_tag: int
+    tag: int
 
-    async def ack(self, multiple: bool = False) -> None:
+    async def acknowledge(self, *, multiple: bool = False) -> None:
         await asyncio.sleep(0)
-        assert self.delivery_tag in self.channel.open, "PRECONDITION_FAILED: unknown delivery tag"
-        through = {tag for tag in self.channel.open if tag < self.delivery_tag} if multiple else set()
-        done = through | {self.delivery_tag}
+        assert self.tag in self.channel.open, "PRECONDITION_FAILED: unknown delivery tag"
+        through = {tag for tag in self.channel.open if tag < self.tag} if multiple else set()
+        done = through | {self.tag}
         assert done <= self.channel.taken, "acknowledged before it was taken"
         self.channel.open -= done
         self.channel.said += 1
 
-    async def nack(self, requeue: bool) -> None:
+    async def give_back(self) -> None:
         await asyncio.sleep(0)
-        assert requeue
-        self.channel.open.remove(self.delivery_tag)
+        self.channel.open.remove(self.tag)
 
 
 @given(st.integers(0, 60), st.integers(0, 2**32), st.integers(0, 8))
@@ -52,8 +51,8 @@ async def test_whatever_the_order_each_is_settled_once_and_none_too_early(
         patched.setattr(acknowledging, "AHEAD_MAX", ahead_max)
         waiting = [Message(channel, tag) for tag in range(1, many + 1)]
         for message in waiting:
-            channel.open.add(message.delivery_tag)
-            settling.delivered(message)  # type: ignore[arg-type]
+            channel.open.add(message.tag)
+            settling.delivered(message.tag)
         random.shuffle(waiting)
         under_way = []
         while waiting:
@@ -61,7 +60,7 @@ async def test_whatever_the_order_each_is_settled_once_and_none_too_early(
             if random.random() < 0.1:
                 under_way += [asyncio.create_task(settling.give_back(one)) for one in batch]  # type: ignore[arg-type]
             else:
-                channel.taken |= {one.delivery_tag for one in batch}
+                channel.taken |= {one.tag for one in batch}
                 under_way.append(asyncio.create_task(settling.taken(batch)))  # type: ignore[arg-type]
             if random.random() < 0.5:
                 await asyncio.sleep(0)
@@ -74,7 +73,7 @@ async def test_in_order_one_acknowledgement_stands_for_a_batch() -> None:
     channel, settling = Channel(set(range(1, 301)), set(range(1, 301))), Acknowledging()
     messages = [Message(channel, tag) for tag in range(1, 301)]
     for message in messages:
-        settling.delivered(message)  # type: ignore[arg-type]
+        settling.delivered(message.tag)
     for start in range(0, 300, 100):
         await settling.taken(messages[start : start + 100])  # type: ignore[arg-type]
     assert (channel.open, channel.said) == (set(), 3)

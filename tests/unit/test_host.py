@@ -311,3 +311,21 @@ async def test_an_overdue_finding_is_raised_once(store: FickleStore) -> None:
     assert await one.sweep() >= 1
     assert one.counts.deadlines >= 1
     assert await one.sweep() == 0
+
+
+async def test_what_was_committed_lately_is_known_without_being_read(
+    store: FickleStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = host(store)
+    await one.take(messages(placed()))
+    monkeypatch.setattr("twins.runtime.host.parse", None)
+    assert await one.take(messages(placed())) == [Taken(Arrival.DUPLICATE)]
+    assert one.counts.duplicates == 1
+
+
+async def test_the_same_body_under_other_headers_is_another_event(store: FickleStore) -> None:
+    one = host(store)
+    first, second = (tell("order/SO-1", placed().fact, number) for number in (1, 2))
+    told = [Publication(body, headers) for headers, body in (first.binary(), second.binary())]
+    assert await one.take(told[:1]) == [Taken(Arrival.NEW)]
+    assert await one.take(told[1:]) == [Taken(Arrival.NEW)]

@@ -18,7 +18,8 @@ INNOCENT = 50
 
 
 def suspected(tag: int) -> Delivery:
-    message = SimpleNamespace(delivery_tag=tag, headers={"x-delivery-count": 3})
+    properties = SimpleNamespace(headers={"x-delivery-count": 3})
+    message = SimpleNamespace(delivery_tag=tag, header=SimpleNamespace(properties=properties))
     return Delivery(cast(Any, message), Publication(b"%d" % tag))
 
 

@@ -23,6 +23,7 @@ from twins.core.rules import Policy
 from twins.core.twin import Snapshot, Twin
 from twins.outage import Outage
 from twins.ports import Archived, Clock, Closed, Fault, Publication, Rejected, Taken, TwinStore, Verdict
+from twins.runtime.known import Known, digest
 from twins.runtime.stamps import RENEW_S, TRUST_S, Board
 
 _log = structlog.get_logger()
@@ -33,9 +34,10 @@ ARCHIVE_AT_ONCE = 25
 """Closed twins looked at in one turn: events wait while they are archived, about a millisecond for each."""
 ARCHIVE_TURNS = 8
 """In one sweep."""
-
-
 DRAINED_S = 15.0
+_TAKEN: Mapping[Arrival, Verdict] = {arrival: Taken(arrival) for arrival in Arrival}
+"""One object for each: an answer to five hundred messages is pickled as one."""
+_DUPLICATE = _TAKEN[Arrival.DUPLICATE]
 
 
 class Aspect(StrEnum):
@@ -141,6 +143,7 @@ class TwinHost:
         self._post = post
         self._archive_after = archive_after
         self._board = board
+        self._known = Known()
         self._archived_up_to: Closed | None = None
         """Where the last look ended, unless it came to the end."""
         self._epoch = 0
@@ -160,19 +163,18 @@ class TwinHost:
 
         Raises: TransientFailure where the database is away; Fenced where a newer incarnation has taken over.
         """
-        verdicts: list[Verdict | None] = []
-        events: list[Event] = []
+        digests = [digest(message) for message in messages]
         latest = None if self._ahead_max is None else self._clock.now() + self._ahead_max
-        for message in messages:
-            parsed = _parsed(message, latest)
-            if isinstance(parsed, Event):
-                events.append(parsed)
-                verdicts.append(None)
-            else:
-                verdicts.append(parsed)
-        arrivals = iter(await self._take(events))
-        self.counts.rejected += len(messages) - len(events)
-        return [next(arrivals) if verdict is None else verdict for verdict in verdicts]
+        parsed = [
+            _DUPLICATE if known in self._known else _parsed(message, latest)
+            for message, known in zip(messages, digests, strict=True)
+        ]
+        arrivals = iter(await self._take([one for one in parsed if isinstance(one, Event)]))
+        verdicts = [next(arrivals) if isinstance(one, Event) else one for one in parsed]
+        self._known.add(one for one, verdict in zip(digests, verdicts, strict=True) if _is_taken(verdict))
+        self.counts.duplicates += sum(one is _DUPLICATE for one in parsed)
+        self.counts.rejected += sum(isinstance(one, Rejected) for one in parsed)
+        return verdicts
 
     async def take_events(self, events: Sequence[Event]) -> list[Verdict]:
         """The same for events that are parsed already, such as an ERP's replies."""
@@ -190,7 +192,7 @@ class TwinHost:
         if not events:
             return []
         try:
-            return list(map(Taken, await self._run(events)))
+            return [_TAKEN[arrival] for arrival in await self._run(events)]
         except (TransientFailure, Fenced):
             raise
         except Exception:  # noqa: BLE001 - top of the loop
@@ -200,7 +202,7 @@ class TwinHost:
     async def _take_alone(self, event: Event) -> Verdict:
         """After a batch failed by our fault: keep the others, put the culprit among the dead letters."""
         try:
-            return Taken((await self._run([event]))[0])
+            return _TAKEN[(await self._run([event]))[0]]
         except (TransientFailure, Fenced):
             raise
         except Exception as error:  # noqa: BLE001 - top of the loop
@@ -512,6 +514,10 @@ class TwinHost:
                 raise
             except Exception:  # noqa: BLE001 - top of the loop
                 _log.exception("sweep_broke", host=self.name)
+
+
+def _is_taken(verdict: Verdict) -> bool:
+    return isinstance(verdict, Taken)
 
 
 def _parsed(message: Publication, latest: datetime | None) -> Event | Rejected:
