@@ -70,14 +70,12 @@ class Event:
     correlation_id: str | None = None
     causation_id: str | None = None
     traceparent: str | None = None
-    data_json: bytes = field(default=b"", repr=False)
-    """The fact in its one canonical spelling; filled in where it is left out."""
+    event_id: EventId = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.time.tzinfo not in (UTC, None):
             object.__setattr__(self, "time", self.time.astimezone(UTC))
-        if not self.data_json:
-            object.__setattr__(self, "data_json", self.fact.model_dump_json(exclude_defaults=True).encode())
+        object.__setattr__(self, "event_id", event_id_of(self.source, self.id))
 
     @property
     def type(self) -> str:
@@ -87,14 +85,17 @@ class Event:
     def rank(self) -> Rank:
         return self.fact.RANK
 
-    @property
-    def event_id(self) -> EventId:
-        return event_id_of(self.source, self.id)
+    def data_json(self) -> bytes:
+        """The fact in its one canonical spelling, made when it is asked for: events stay in memory."""
+        return self.fact.model_dump_json(exclude_defaults=True).encode()
 
-    def digest(self) -> bytes:
-        """SHA-256 of what the event says; how it travelled (trace, causation) is left out."""
+    def digest(self, data_json: bytes | None = None) -> bytes:
+        """SHA-256 of what the event says; how it travelled (trace, causation) is left out.
+
+        *data_json*: where it is at hand.
+        """
         said = f"{self.type}\n{self.subject}\n{self.time.isoformat()}\n{self.sequence}\n".encode()
-        return hashlib.sha256(said + self.data_json).digest()
+        return hashlib.sha256(said + (self.data_json() if data_json is None else data_json)).digest()
 
     def attributes(self) -> dict[str, str]:
         """All context attributes but ``data``, as CloudEvents names and strings."""
@@ -116,11 +117,11 @@ class Event:
     def structured(self) -> bytes:
         """The event as one JSON object, on one line."""
         head = to_json(self.attributes() | {"datacontenttype": "application/json"})
-        return head[:-1] + b',"data":' + self.data_json + b"}"
+        return head[:-1] + b',"data":' + self.data_json() + b"}"
 
     def binary(self) -> tuple[dict[str, str], bytes]:
         """Headers with ``ce-`` names, and the body."""
-        return {HEADER_PREFIX + name: value for name, value in self.attributes().items()}, self.data_json
+        return {HEADER_PREFIX + name: value for name, value in self.attributes().items()}, self.data_json()
 
 
 def is_binary(headers: Mapping[str, Any] | None, content_type: str | None) -> bool:

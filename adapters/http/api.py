@@ -397,8 +397,8 @@ def _outcome(one: Outcome) -> dict[str, Any]:
 def _member(index: int, attributes: Any) -> Any:
     try:
         event = from_attributes(attributes)
-        if len(event.data_json) > BODY_BYTES_MAX:
-            raise RejectedMessage(f"{len(event.data_json)} bytes; at most {BODY_BYTES_MAX}", field="data")
+        if (size := len(event.data_json())) > BODY_BYTES_MAX:
+            raise RejectedMessage(f"{size} bytes; at most {BODY_BYTES_MAX}", field="data")
         return event
     except RejectedMessage as rejected:
         field = f"{index}.{rejected.field}" if rejected.field else str(index)

@@ -56,15 +56,16 @@ def event_row(event: Event, arrival: Arrival, recorded_at: str) -> Row:
         )
         if value is not None
     }
+    data_json = event.data_json()
     return {
         "twin": str(event.subject),
         "source": event.source,
         "id": event.id,
-        "digest": event.digest(),
+        "digest": event.digest(data_json),
         "type": event.type,
         "time": moment_text(event.time),
         "sequence": event.sequence,
-        "data": event.data_json.decode(),
+        "data": data_json.decode(),
         "context": to_json(context).decode() if context else None,
         "arrival": arrival.value,
         "recorded_at": recorded_at,
@@ -77,7 +78,7 @@ def read_event(row: Read) -> Event:
     Raises: InvariantViolated naming the event, where today's code cannot read what an earlier one stored.
     """
     try:
-        fact, data_json = _read_fact(row)
+        fact = _read_fact(row)
     except (RejectedMessage, ValidationError) as error:
         raise _unreadable(row, ("twin", "source", "id"), error) from error
     context = from_json(row["context"]) if row["context"] else {}
@@ -91,16 +92,14 @@ def read_event(row: Read) -> Event:
         correlation_id=context.get("correlationid"),
         causation_id=context.get("causationid"),
         traceparent=context.get("traceparent"),
-        data_json=data_json,
     )
 
 
-def _read_fact(row: Read) -> tuple[Fact, bytes]:
-    """The fact and its canonical spelling; empty, to be spelled anew, where an old version was stored."""
+def _read_fact(row: Read) -> Fact:
     found = entry(row["type"])
     if found.upcasters:
-        return found.model.model_validate(found.upcast(from_json(row["data"]))), b""
-    return found.model.model_validate_json(row["data"]), row["data"].encode()
+        return found.model.model_validate(found.upcast(from_json(row["data"])))
+    return found.model.model_validate_json(row["data"])
 
 
 def _read(kind: TypeAdapter[T], row: Read, column: str, *key: str) -> T:

@@ -444,7 +444,7 @@ def weighed(model: type[Weighed1 | Weighed2]) -> st.SearchStrategy[tuple[Event, 
         mass_g = told.grams if isinstance(told, Weighed1) else told.mass_g
         part = WeighedPart(mass_g=mass_g, note=told.note)
         fact = Weighed(weighing_id=told.weighing_id, parts=(part,), scales=("unknown",))
-        return old, dataclasses.replace(old, fact=fact, data_json=b"")
+        return old, dataclasses.replace(old, fact=fact)
 
     return events(model).map(today)
 

@@ -32,7 +32,6 @@ REALLY = replace(
     fact=SHIPPED.fact.model_copy(
         update={"lines": tuple(one.model_copy(update={"quantity": Decimal(4)}) for one in SHIPPED.fact.lines)}
     ),
-    data_json=b"",
 )
 
 

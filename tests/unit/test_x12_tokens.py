@@ -88,7 +88,7 @@ def test_what_follows_the_last_iea_is_not_swallowed() -> None:
 def test_letters_beyond_ascii_are_kept_in_either_encoding(encoding: str) -> None:
     body = message("850", ORDER_850.replace("Blue widget", "Crème brûlée"), encoding=encoding)
     (event,) = translated(body)
-    assert "Crème brûlée" in event.data_json.decode()
+    assert "Crème brûlée" in event.data_json().decode()
     assert tokens.read(body)[0].encoding == encoding
 
 
