@@ -47,6 +47,14 @@ class SortKey(NamedTuple):
         return self.effective_time, self.rank
 
 
+UNNUMBERED = -1
+"""Sequence of events that their source does not number."""
+
+
+def key_of_unnumbered(event: Event) -> SortKey:
+    return SortKey(event.time, event.rank, event.source, UNNUMBERED, event.id)
+
+
 class Arrival(StrEnum):
     NEW = "new"
     LATE = "late"
@@ -82,7 +90,7 @@ class Checkpoint(Generic[S]):
         """Whether *event* changes nothing of what was folded: it moves no other event, and sorts after."""
         if event.sequence is not None or isinstance(event.fact, Retracted):
             return False
-        return self.at < SortKey(event.time, event.rank, event.source, -1, event.id)
+        return self.at < key_of_unnumbered(event)
 
 
 @dataclass(slots=True)
@@ -107,8 +115,9 @@ class History(Generic[S]):
     _numbered: HashTrieMap[str, list[tuple[int, str]]] = _NO_MAP
     """Source → (sequence, id) of its numbered events that stand, ascending."""
     _keys: list[SortKey] = field(default_factory=list)
-    _key_of: dict[EventId, SortKey] = field(default_factory=dict)
-    _checkpoints: list[tuple[int, Folded[S]]] = field(default_factory=list)
+    _numbered_keys: dict[EventId, SortKey] | None = None
+    """Of numbered events that stand, where there are any; the key of any other is told by itself."""
+    _checkpoints: tuple[tuple[int, Folded[S]], ...] = ()
     _folded: Folded[S] | None = None
     _position: int = 0
     """How many of `_keys` are folded into `_folded`."""
@@ -137,7 +146,7 @@ class History(Generic[S]):
         for index in range(position, len(self._keys)):
             folded = self._step(folded, self._event(self._keys[index]))
             if (index + 1) % self.checkpoint_every == 0:
-                self._checkpoints.append((index + 1, folded))
+                self._checkpoints += ((index + 1, folded),)
         self._folded, self._position = folded, len(self._keys)
         return folded
 
@@ -234,7 +243,7 @@ class History(Generic[S]):
         return self._renumber(event.source, event.sequence, event.id)
 
     def _remove(self, event: Event) -> None:
-        self._displace(event.event_id)
+        self._displace(event)
         if event.sequence is None:
             return
         numbered = self._numbered.get(event.source, [])
@@ -248,23 +257,25 @@ class History(Generic[S]):
         numbered = self._numbered[source]
         first = bisect_left(numbered, (sequence, event_id))
         late = False
-        latest = self._key_of[event_id_of(source, numbered[first - 1][1])].moment if first else None
+        keys = self._numbered_keys = self._numbered_keys or {}
+        latest = keys[event_id_of(source, numbered[first - 1][1])].moment if first else None
         for _, later_id in numbered[first:]:
             key_id = event_id_of(source, later_id)
             event = self._told[key_id]
             told = (event.time, event.rank)
             effective = told if latest is None else max(latest, told)
-            placed = self._key_of.get(key_id)
+            placed = keys.get(key_id)
             if placed is None or placed.moment != effective:
-                self._displace(key_id)
+                self._displace(event)
                 late |= self._place(event, effective)
             latest = effective
         return late
 
     def _place(self, event: Event, effective: Moment) -> bool:
-        sequence = -1 if event.sequence is None else event.sequence
+        sequence = UNNUMBERED if event.sequence is None else event.sequence
         key = SortKey(*effective, event.source, sequence, event.id)
-        self._key_of[event.event_id] = key
+        if self._numbered_keys is not None and event.sequence is not None:
+            self._numbered_keys[event.event_id] = key
         if not self._keys or self._keys[-1] < key:
             self._keys.append(key)
             return False
@@ -288,20 +299,33 @@ class History(Generic[S]):
         later = [(place + 1, Folded(slip(folded.state))) for place, folded in places]
         (self._position, self._folded), *checkpoints = later
         if checkpoints:
-            self._checkpoints[-len(checkpoints) :] = reversed(checkpoints)
+            self._checkpoints = (*self._checkpoints[: -len(checkpoints)], *reversed(checkpoints))
         return True
 
-    def _displace(self, event_id: EventId) -> None:
-        key = self._key_of.pop(event_id, None)
-        if key is not None:
-            at = bisect_left(self._keys, key)
-            del self._keys[at]
-            self._changed_at(at)
+    def _displace(self, event: Event) -> None:
+        key = self._key_of(event)
+        if key is None:
+            return
+        if self._numbered_keys is not None:
+            self._numbered_keys.pop(event.event_id, None)
+        at = bisect_left(self._keys, key)
+        del self._keys[at]
+        self._changed_at(at)
+
+    def _key_of(self, event: Event) -> SortKey | None:
+        """None for an event that does not stand."""
+        if event.sequence is not None:
+            return (self._numbered_keys or {}).get(event.event_id)
+        key = key_of_unnumbered(event)
+        at = bisect_left(self._keys, key)
+        return key if at < len(self._keys) and self._keys[at] == key else None
 
     def _changed_at(self, position: int) -> bool:
         """Forget what was folded past *position*. True if something was."""
-        while self._checkpoints and self._checkpoints[-1][0] > position:
-            self._checkpoints.pop()
+        kept = len(self._checkpoints)
+        while kept and self._checkpoints[kept - 1][0] > position:
+            kept -= 1
+        self._checkpoints = self._checkpoints[:kept]
         if position < self._position:
             self._folded = None
             return True
@@ -357,7 +381,8 @@ class _Place(Generic[S]):
         return folded.state
 
     def precedes(self, other: EventId) -> bool:
-        placed = self.history._key_of.get(other)
+        event = self.history._told.get(other)
+        placed = None if event is None else self.history._key_of(event)
         return placed is not None and self.key < placed
 
     def has_held_before(self) -> bool:
