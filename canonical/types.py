@@ -18,8 +18,10 @@ _QUANTITY_MAX = Decimal(10) ** 12
 
 def plain(number: Decimal) -> Decimal:
     """One spelling for each number: 1.50 and 1.5 are the same fact, and hash alike; so do 0 and -0."""
+    if not number:
+        return money.ZERO
     whole = number.to_integral_value()
-    return whole.quantize(Decimal(1)) + money.ZERO if whole == number else number.normalize()
+    return whole.quantize(Decimal(1)) if whole == number else number.normalize()
 
 
 def _small(number: object) -> object:

@@ -13,10 +13,11 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from rpds import HashTrieMap
@@ -137,6 +138,9 @@ class StockState:
         found = self.documents[name] if name is not None else None
         assert found is None or isinstance(found, Count)
         return found
+
+
+_UNTOLD = StockState()
 
 
 # --- evolve ----------------------------------------------------------------------------------------------
@@ -320,6 +324,11 @@ def _filed(state: StockState, name: str, document: Document, moves: _Deltas) -> 
 # --- inbox -----------------------------------------------------------------------------------------------
 
 
+_NO_MAP: HashTrieMap[Any, Any] = HashTrieMap()
+_NOBODY: frozenset[TwinRef] = frozenset()
+"""Most stock has few neighbours, or none: what never changes is shared, what does is made when it is needed."""
+
+
 class _Row(NamedTuple):
     at: datetime
     source: TwinRef
@@ -334,7 +343,7 @@ class _Moves:
     rows: SortedKeyList = field(default_factory=lambda: SortedKeyList(key=lambda one: one[:3]))
     boundaries: SortedDict = field(default_factory=SortedDict)
     """Boundary → names of the counts at it. A movement at such a moment belongs before it."""
-    sums: HashTrieMap[datetime, Decimal] = field(default_factory=HashTrieMap)
+    sums: HashTrieMap[datetime, Decimal] = _NO_MAP
     """Boundary → what moved since the boundary before it."""
     after: Decimal = ZERO
     """What moved since the last boundary."""
@@ -426,7 +435,7 @@ class _Reservations:
     """The first that is not covered as a whole; None: all are."""
     before_cut: Decimal = ZERO
     goods: Decimal = ZERO
-    short: HashTrieMap[TwinRef, tuple[ShortLine, ...]] = field(default_factory=HashTrieMap)
+    short: HashTrieMap[TwinRef, tuple[ShortLine, ...]] = _NO_MAP
     changed: set[TwinRef] = field(default_factory=set)
     """Whose shortage may have changed."""
 
@@ -499,17 +508,18 @@ class _Reservations:
 class StockInbox:
     """Words of any number of neighbours, kept so that the change of one costs the same among many."""
 
-    moves: dict[str, _Moves] = field(default_factory=dict)
-    reservations: _Reservations = field(default_factory=_Reservations)
+    moves: dict[str, _Moves] | None = None
+    """By status, of those that a neighbour ever moved."""
+    reservations: _Reservations | None = None
     sent_here: Decimal = ZERO
     card: ItemCard | None = None
-    destinations: set[str] = field(default_factory=set)
+    destinations: frozenset[str] = frozenset()
     """Wherever goods were ever said to have been sent."""
-    touched: set[str] | None = None
+    touched: frozenset[str] | None = None
     """Documents whose postings may have changed; None: any of them."""
-    _counts: dict[str, tuple[str, datetime]] = field(default_factory=dict)
-    """Count → its status and boundary, as they are marked."""
-    _followed: StockState = field(default_factory=StockState)
+    _counts: dict[str, tuple[str, datetime]] | None = None
+    """Count → its status and boundary, as they are marked among `moves` of that status."""
+    _followed: StockState = _UNTOLD
 
     def absorb(self, source: TwinRef, old: Value | None, new: Value | None) -> None:
         for value, sign in ((old, -1), (new, 1)):
@@ -526,16 +536,26 @@ class StockInbox:
                 case _:
                     pass
         if isinstance(old, Reservations) or isinstance(new, Reservations):
+            self.reservations = self.reservations or _Reservations()
             self.reservations.replace(source, new.lines if isinstance(new, Reservations) else ())
 
     def _move(self, source: TwinRef, moves: tuple[Moved, ...], sign: int) -> None:
         for move in moves:
-            of_status = self.moves.setdefault(move.status, _Moves())
+            of_status = self._moves_of(move.status)
             row = _Row(move.at, source, move.part, move.delta)
             self._touch(of_status.add(row) if sign > 0 else of_status.remove(row))
 
-    def _touch(self, names: set[str]) -> None:
-        if self.touched is not None:
+    def _moves_of(self, status: str) -> _Moves:
+        """Those of one status; the first of them finds the counts that were followed before it."""
+        self.moves = self.moves or {}
+        found = self.moves.get(status)
+        if found is None:
+            found = self.moves[status] = _Moves()
+            self._mark(name for name in self._followed.documents if name.startswith(f"count/{status}/"))
+        return found
+
+    def _touch(self, names: Set[str]) -> None:
+        if self.touched is not None and names:
             self.touched |= names
 
     def follow(self, state: StockState) -> None:
@@ -543,37 +563,46 @@ class StockInbox:
         names, before = between(self._followed.trail, state.trail), self._followed.documents
         self._followed = state
         if names is None:
-            names, self.touched = self._counts.keys() | set(state.documents), None
+            names, self.touched = set(self._counts or ()) | set(state.documents), None
         else:
             names = {name for name in names if before.get(name) != state.documents.get(name)}
             self._touch(names)
-        marked = sorted(name for name in names if name.startswith("count/"))
+        if self.moves:
+            self._mark(name for name in names if name.startswith("count/"))
+
+    def _mark(self, names: Iterable[str]) -> None:
+        """Sum up to the boundaries of these counts, as they are now."""
+        marked, moves = sorted(names), self.moves or {}
+        counts = self._counts = self._counts or {}
         for name in marked:
-            if name in self._counts:
-                status, boundary = self._counts.pop(name)
-                self.moves[status].unmark(boundary, name)
-        found = [(name, state.documents.get(name)) for name in marked]
-        counts = [(name, count) for name, count in found if isinstance(count, Count)]
-        for name, count in sorted(counts, key=lambda one: one[1].boundary):
-            self._counts[name] = (count.status, count.boundary)
-            self.moves.setdefault(count.status, _Moves()).mark(count.boundary, name)
+            if name in counts:
+                status, boundary = counts.pop(name)
+                moves[status].unmark(boundary, name)
+        found = [(name, self._followed.documents.get(name)) for name in marked]
+        told = [(name, count) for name, count in found if isinstance(count, Count) and count.status in moves]
+        for name, count in sorted(told, key=lambda one: one[1].boundary):
+            counts[name] = (count.status, count.boundary)
+            moves[count.status].mark(count.boundary, name)
 
 
 # --- view ------------------------------------------------------------------------------------------------
+
+
+_UNMOVED: Mapping[str, HashTrieMap[datetime, Decimal]] = MappingProxyType({})
 
 
 @dataclass(slots=True)
 class StockView:
     state: StockState
     on_hand: dict[StockStatus, Decimal]
-    moved: dict[str, HashTrieMap[datetime, Decimal]]
-    """Status → boundary of a count → what others moved since the one before."""
+    moved: Mapping[str, HashTrieMap[datetime, Decimal]]
+    """Status → boundary of a count → what others moved since the one before, where they ever moved any."""
     reserved: Decimal
     short: HashTrieMap[TwinRef, tuple[ShortLine, ...]]
     in_transit: Decimal
     card: ItemCard | None
     policy: Policy
-    changed: set[TwinRef]
+    changed: Set[TwinRef]
     """Whose shortage, or goods in transit, may differ from the view before."""
 
     @property
@@ -594,26 +623,31 @@ class StockView:
         """What was counted less what had to be there."""
         moved = ZERO
         if count.since is None or count.since < count.boundary:
-            moved = self.moved[count.status][count.boundary]
+            moved = self.moved.get(count.status, _NO_MAP).get(count.boundary, ZERO)
         return plain(count.quantity - (count.base + count.own + moved))
 
 
 def view(ref: TwinRef, state: StockState, inbox: StockInbox, policy: Policy) -> StockView:
     inbox.follow(state)
     on_hand: dict[StockStatus, Decimal] = {}
+    moves, reservations = inbox.moves or {}, inbox.reservations
     for status in StockStatus:
-        count, others = state.last_count(status), inbox.moves.get(status)
+        count, others = state.last_count(status), moves.get(status)
         base = count.quantity if count is not None else ZERO
         on_hand[status] = plain(base + state.since.get(status, ZERO) + (others.after if others else ZERO))
-    changed = inbox.reservations.grant(max(ZERO, on_hand[StockStatus.SELLABLE]))
-    inbox.destinations |= state.sent.keys()
-    changed |= {stock(sku_and_location(ref)[0], location) for location in inbox.destinations}
+    changed: Set[TwinRef] = _NOBODY
+    if reservations is not None:
+        changed = reservations.grant(max(ZERO, on_hand[StockStatus.SELLABLE]))
+    if not inbox.destinations.issuperset(state.sent):
+        inbox.destinations |= state.sent.keys()
+    if inbox.destinations:
+        changed |= {stock(sku_and_location(ref)[0], location) for location in inbox.destinations}
     return StockView(
         state,
         on_hand,
-        {status: moves.sums for status, moves in inbox.moves.items()},
-        plain(inbox.reservations.total),
-        inbox.reservations.short,
+        {status: others.sums for status, others in moves.items()} if moves else _UNMOVED,
+        ZERO if reservations is None else plain(reservations.total),
+        _NO_MAP if reservations is None else reservations.short,
         plain(inbox.sent_here - state.arrived),
         inbox.card,
         policy,
@@ -666,7 +700,7 @@ def changed_postings(
     ref: TwinRef, seen: StockView, inbox: StockInbox
 ) -> Mapping[PostingKey, Posting | None] | None:
     """Those that may differ since this was asked last; None: any may."""
-    names, inbox.touched = inbox.touched, set()
+    names, inbox.touched = inbox.touched, frozenset()
     if names is None:
         return None
     keys = ((name, _key(ref, name)) for name in names)
@@ -820,7 +854,7 @@ def explain(ref: TwinRef, seen: StockView) -> tuple[str, ...]:
 
 
 RULES: Rules[StockState, StockInbox, StockView] = Rules(
-    initial=StockState(),
+    initial=_UNTOLD,
     evolve=evolve,
     inbox=StockInbox,
     view=view,
