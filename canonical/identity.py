@@ -111,6 +111,7 @@ def return_(return_id: str) -> TwinRef:
     return TwinRef(Kind.RETURN, return_id)
 
 
+@lru_cache(maxsize=65_536)
 def customer(customer_id: str) -> TwinRef:
     return TwinRef(Kind.CUSTOMER, customer_id)
 

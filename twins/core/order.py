@@ -79,7 +79,7 @@ from twins.core.contributions import (
     AcceptedLine,
     Binding,
     CustomerCard,
-    Interest,
+    INTEREST,
     ItemCard,
     Moved,
     Reservations,
@@ -909,9 +909,9 @@ def contributions(ref: TwinRef, seen: OrderView) -> dict[TwinRef, Value]:
     found |= _to_stocks(seen)
     found |= _to_shipments(seen)
     for line in seen.lines.values():
-        found[item(line.line.sku)] = Interest()
+        found[item(line.line.sku)] = INTEREST
     if state.placed.customer_id is not None:
-        found[customer(state.placed.customer_id)] = Interest()
+        found[customer(state.placed.customer_id)] = INTEREST
     for return_id in state.returns:
         found[return_(return_id)] = Binding()
     return found

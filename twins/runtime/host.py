@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Container, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from time import monotonic, monotonic_ns
@@ -83,7 +83,7 @@ class _Resident:
 
     snapshot: Snapshot
     used: float
-    encoded: dict[Aspect, bytes] = field(default_factory=dict)
+    encoded: dict[Aspect, bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -535,6 +535,8 @@ def _encoded(shown: _Resident, aspect: Aspect) -> tuple[int, bytes] | None:
     snapshot = shown.snapshot
     if not snapshot.exists:
         return None
+    if shown.encoded is None:
+        shown.encoded = {}
     if aspect not in shown.encoded:
         shown.encoded[aspect] = to_json(_aspect(snapshot, aspect))
     return snapshot.version, shown.encoded[aspect]
