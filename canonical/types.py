@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Annotated
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, StringConstraints
@@ -16,8 +17,12 @@ EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 _QUANTITY_MAX = Decimal(10) ** 12
 
 
+@lru_cache(maxsize=8_192)
 def plain(number: Decimal) -> Decimal:
-    """One spelling for each number: 1.50 and 1.5 are the same fact, and hash alike; so do 0 and -0."""
+    """One spelling for each number: 1.50 and 1.5 are the same fact, and hash alike; so do 0 and -0.
+
+    And one object for those that come often: 0.1 kB each, several in each line that stays in memory.
+    """
     if not number:
         return money.ZERO
     whole = number.to_integral_value()

@@ -276,7 +276,10 @@ class History(Generic[S]):
         key = SortKey(*effective, event.source, sequence, event.id)
         if self._numbered_keys is not None and event.sequence is not None:
             self._numbered_keys[event.event_id] = key
-        if not self._keys or self._keys[-1] < key:
+        if not self._keys:
+            self._keys = [key]  # of one place: most twins are short, and a list that grows has four
+            return False
+        if self._keys[-1] < key:
             self._keys.append(key)
             return False
         at = bisect_left(self._keys, key)

@@ -75,11 +75,11 @@ from canonical.postings import (
 )
 from canonical.types import plain
 from twins.core.contributions import (
+    INTEREST,
     Acceptance,
     AcceptedLine,
     Binding,
     CustomerCard,
-    INTEREST,
     ItemCard,
     Moved,
     Reservations,
@@ -88,7 +88,7 @@ from twins.core.contributions import (
     Shortage,
     Value,
 )
-from twins.core.rules import Finding, Policy, Registers, Rules, Waiting
+from twins.core.rules import Finding, Policy, Registers, Rules, Waiting, nothing
 
 # --- state -----------------------------------------------------------------------------------------------
 
@@ -525,7 +525,7 @@ class LineView:
     accepted: Decimal = ZERO
     credited: Decimal = ZERO
     backordered: Decimal = ZERO
-    substituted: dict[str, Decimal] = field(default_factory=dict)
+    substituted: dict[str, Decimal] = field(default_factory=nothing)
     """Substitute SKU → quantity of it that shipped in place of the ordered one."""
 
     @property
@@ -701,6 +701,7 @@ def _count(line: LineView, sku: str, accepted: Decimal, excess: Decimal, word: S
     line.shipped += accepted
     line.excess += excess
     if sku != line.line.sku:
+        line.substituted = line.substituted or {}
         line.substituted[sku] = line.substituted.get(sku, ZERO) + accepted
     if word.delivered_at is not None and not word.returned_to_sender:
         line.delivered += accepted

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any, Generic, Protocol, TypeVar
+from types import MappingProxyType
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from canonical.envelope import Event
 from canonical.identity import EventId, PostingKey, TwinRef
@@ -18,6 +19,13 @@ I = TypeVar("I", bound="Inbox")  # noqa: E741
 V = TypeVar("V")
 S_co = TypeVar("S_co", covariant=True)
 T = TypeVar("T")
+
+NOTHING: dict[Any, Any] = cast(dict[Any, Any], MappingProxyType({}))
+"""What twins share until they have something to keep in a map of their own. Writing to it raises."""
+
+
+def nothing() -> dict[Any, Any]:
+    return NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +87,10 @@ class Inbox(Protocol):
 class Registers:
     """The inbox of kinds with few neighbours: the latest value of each."""
 
-    values: dict[TwinRef, Value] = field(default_factory=dict)
+    values: dict[TwinRef, Value] = field(default_factory=nothing)
 
     def absorb(self, source: TwinRef, old: Value | None, new: Value | None) -> None:
+        self.values = self.values or {}
         if new is None:
             self.values.pop(source, None)
         else:

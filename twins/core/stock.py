@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
-from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from rpds import HashTrieMap
@@ -53,7 +52,7 @@ from twins.core.contributions import (
     ShortLine,
     Value,
 )
-from twins.core.rules import Around, Finding, Policy, Rules
+from twins.core.rules import NOTHING, Around, Finding, Policy, Rules
 from twins.core.trail import Trail, between
 
 TRANSITIONS: Mapping[StockStatus, Mapping[type[Fact], tuple[StockStatus, ...]]] = {
@@ -241,7 +240,7 @@ def _slip_count(
             documents, trail = documents.insert(following, later), trail.then(following)
         else:
             last = {**last, status: name}
-            since = {**since, status: since.get(status, ZERO) - count.own}
+            since = _since(since, status, since.get(status, ZERO) - count.own)
         return replace(state, documents=documents, last=last, since=since, trail=trail)
 
     return slip
@@ -295,13 +294,24 @@ def _witnessed(state: StockState, event: Event, name: str, known: Document, told
     return replace(state, disagreements=(*state.disagreements, (text, event.event_id)))
 
 
+def _since(
+    since: Mapping[StockStatus, Decimal], status: StockStatus, quantity: Decimal
+) -> Mapping[StockStatus, Decimal]:
+    """One way to say that nothing has moved: no entry."""
+    if quantity:
+        return {**since, status: quantity}
+    if status not in since:
+        return since
+    return {other: moved for other, moved in since.items() if other is not status}
+
+
 def _filed(state: StockState, name: str, document: Document, moves: _Deltas) -> StockState:
     last, since, sent, arrived = state.last, state.since, state.sent, state.arrived
     for status, delta in moves:
-        since = {**since, status: since.get(status, ZERO) + delta}
+        since = _since(since, status, since.get(status, ZERO) + delta)
     match document:
         case Count(status=status):
-            last, since = {**last, status: name}, {**since, status: ZERO}
+            last, since = {**last, status: name}, _since(since, status, ZERO)
         case Leg(leg="out", other=goal, quantity=quantity):
             sent = {**sent, goal: sent.get(goal, ZERO) + quantity}
         case Leg(quantity=quantity):
@@ -326,7 +336,9 @@ def _filed(state: StockState, name: str, document: Document, moves: _Deltas) -> 
 
 _NO_MAP: HashTrieMap[Any, Any] = HashTrieMap()
 _NOBODY: frozenset[TwinRef] = frozenset()
-"""Most stock has few neighbours, or none: what never changes is shared, what does is made when it is needed."""
+_NOWHERE: frozenset[str] = frozenset()
+_UNTOUCHED: frozenset[str] = frozenset()
+"""Most stock has few neighbours, or none: what they share never changes; they make their own when needed."""
 
 
 class _Row(NamedTuple):
@@ -513,7 +525,7 @@ class StockInbox:
     reservations: _Reservations | None = None
     sent_here: Decimal = ZERO
     card: ItemCard | None = None
-    destinations: frozenset[str] = frozenset()
+    destinations: frozenset[str] = _NOWHERE
     """Wherever goods were ever said to have been sent."""
     touched: frozenset[str] | None = None
     """Documents whose postings may have changed; None: any of them."""
@@ -588,9 +600,6 @@ class StockInbox:
 # --- view ------------------------------------------------------------------------------------------------
 
 
-_UNMOVED: Mapping[str, HashTrieMap[datetime, Decimal]] = MappingProxyType({})
-
-
 @dataclass(slots=True)
 class StockView:
     state: StockState
@@ -645,7 +654,7 @@ def view(ref: TwinRef, state: StockState, inbox: StockInbox, policy: Policy) -> 
     return StockView(
         state,
         on_hand,
-        {status: others.sums for status, others in moves.items()} if moves else _UNMOVED,
+        {status: others.sums for status, others in moves.items()} if moves else NOTHING,
         ZERO if reservations is None else plain(reservations.total),
         _NO_MAP if reservations is None else reservations.short,
         plain(inbox.sent_here - state.arrived),
@@ -700,7 +709,7 @@ def changed_postings(
     ref: TwinRef, seen: StockView, inbox: StockInbox
 ) -> Mapping[PostingKey, Posting | None] | None:
     """Those that may differ since this was asked last; None: any may."""
-    names, inbox.touched = inbox.touched, frozenset()
+    names, inbox.touched = inbox.touched, _UNTOUCHED
     if names is None:
         return None
     keys = ((name, _key(ref, name)) for name in names)

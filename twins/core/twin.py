@@ -25,7 +25,7 @@ from twins.core.contributions import Contribution, CustomerCard, Forwarded, Item
 from twins.core.history import Arrival, Checkpoint, Folded, Held, History
 from twins.core.kinds import RULES
 from twins.core.ledger import Ledger, Record, Status, answered, plan, resent
-from twins.core.rules import Finding, Inbox, Policy, Rules
+from twins.core.rules import NOTHING, Finding, Inbox, Policy, Rules, nothing
 
 CHECKPOINT_GROWTH = Decimal("1.25")
 """A stored checkpoint is replaced when the history before it has grown by a quarter."""
@@ -189,11 +189,11 @@ class Twin:
     rules: Rules[Any, Any, Any]
     history: History[Any]
     inbox: Inbox
-    registers: dict[TwinRef, Contribution] = field(default_factory=dict)
+    registers: dict[TwinRef, Contribution] = field(default_factory=nothing)
     ledger: Ledger = field(default_factory=Ledger)
     version: int = 0
-    contributed: dict[TwinRef, Value] = field(default_factory=dict)
-    replies: dict[EventId, Event] = field(default_factory=dict)
+    contributed: dict[TwinRef, Value] = field(default_factory=nothing)
+    replies: dict[EventId, Event] = field(default_factory=nothing)
     _kept: Checkpoint[Any] | None = None
     """The checkpoint in storage."""
     _kept_is_stale: bool = False
@@ -261,6 +261,7 @@ class Twin:
         known = self.registers.get(contribution.source)
         if known is not None and known.version >= contribution.version:
             return False
+        self.registers = self.registers or {}
         self.registers[contribution.source] = contribution
         old = known.value if known is not None else None
         if isinstance(old, Forwarded) or isinstance(contribution.value, Forwarded):
@@ -323,7 +324,7 @@ class Twin:
     def snapshot(self) -> Snapshot:
         if self._folded is None:  # new, and nobody has told it anything: it has told nobody anything either
             self._settle_contributions()
-            self.contributed, self._spoke = {}, False
+            self.contributed, self._spoke = NOTHING, False
         if self._snapshot is None:
             assert self._folded is not None
             self._snapshot = Snapshot(
@@ -375,6 +376,7 @@ class Twin:
         return Arrival.NEW
 
     def _keep_reply(self, event: Event) -> None:
+        self.replies = self.replies or {}
         self.replies[event.event_id] = event
         fact = event.fact
         if isinstance(fact, PostingResent):
@@ -415,6 +417,8 @@ class Twin:
             for target, value in wanted.items()
             if (said := self.contributed.get(target)) is not value and said != value
         ]
+        if changed:
+            self.contributed = self.contributed or {}
         for one in changed:
             if one.value is None:
                 del self.contributed[one.target]
