@@ -72,6 +72,8 @@ class Settings(BaseSettings):
     prefetch: int = 2_000
     """Messages of each queue in the ingest's hands, unacknowledged: an outage keeps no more in memory."""
     batch_size_max: int = 500
+    latency_target_ms: Annotated[float, Field(gt=0)] = 100.0
+    """How soon what may not wait is to be visible: scans are taken in portions that leave it the time."""
 
     database_pool_size: int = 4
     """PostgreSQL connections that each process keeps for reading; writing has its own, one or a few."""

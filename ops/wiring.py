@@ -114,6 +114,10 @@ class Installation:
         days = self.settings.archive_after_days
         return timedelta(days=days) if days else None
 
+    @property
+    def latency_target(self) -> timedelta:
+        return timedelta(milliseconds=self.settings.latency_target_ms)
+
     def store(self) -> SqlStore:
         return SqlStore(
             self.settings.store_url,

@@ -177,8 +177,11 @@ class Intake(Protocol):
         """Messages that share one wait for the same host; ``""`` for those that no host takes."""
         ...
 
-    async def take(self, messages: Sequence[Publication]) -> list[Verdict]:
-        """Shape: one verdict a message, in order. Raises: TransientFailure, Overloaded: deliver all again."""
+    async def take(self, messages: Sequence[Publication], *, may_wait: bool = False) -> list[Verdict]:
+        """Shape: one verdict a message, in order. *may_wait*: whatever else comes meanwhile goes first.
+
+        Raises: TransientFailure, Overloaded: deliver all again.
+        """
         ...
 
 

@@ -110,9 +110,10 @@ class AmqpConsumer:
                 self._connection = await connected(self._url, self._patience)
                 self._connection.close_callbacks.add(self._connection_closed)
                 await declare(await self._channel(), self._names)
-                for name in (self._names.ingest, self._names.bulk):
-                    destination = self._intake.destination
-                    self._lanes.append(await self._lane(name, self._prefetch, self.take, destination))
+                destination = self._intake.destination
+                takes = (self._names.ingest, self.take), (self._names.bulk, self.take_patiently)
+                for name, take in takes:
+                    self._lanes.append(await self._lane(name, self._prefetch, take, destination))
                 dead = await self._lane(
                     self._names.dead, DEAD_PREFETCH, self.bury, lambda _: "", turns_away=False
                 )
@@ -164,10 +165,14 @@ class AmqpConsumer:
 
     # --- taking
 
-    async def take(self, deliveries: Sequence[Delivery], outage: Outage) -> None:
+    async def take_patiently(self, deliveries: Sequence[Delivery], outage: Outage) -> None:
+        """The same for what all else goes before."""
+        await self.take(deliveries, outage, may_wait=True)
+
+    async def take(self, deliveries: Sequence[Delivery], outage: Outage, *, may_wait: bool = False) -> None:
         """Returns when every message is committed, or among the dead letters; then it may be acknowledged."""
         told = [delivery.told for delivery in deliveries]
-        verdicts = await _until_done(lambda: self._intake.take(told), outage)
+        verdicts = await _until_done(lambda: self._intake.take(told, may_wait=may_wait), outage)
         refused = [
             (message, verdict)
             for message, verdict in zip(told, verdicts, strict=True)

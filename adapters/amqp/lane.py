@@ -140,7 +140,8 @@ class Lane:
 class Bound:
     """Messages on their way to one destination: they gather while a batch is taken, and are the next batch.
 
-    Suspects are taken alone and in any order: so the culprit soon fails alone, not with others.
+    A full batch does not wait so long: a host folds one while it commits another. Suspects are taken alone
+    and in any order: so the culprit soon fails alone, not with others.
     """
 
     running: asyncio.Task[None]
@@ -154,6 +155,9 @@ class Bound:
         self._suspects: list[Delivery] = []
         self._suspects_gathered_at = 0.0
         self._stopping = False
+        self._group = asyncio.TaskGroup()
+        self._catching_up: asyncio.Task[None] | None = None
+        self._is_taking = False
 
     @property
     def waiting(self) -> int:
@@ -165,6 +169,8 @@ class Bound:
             self._suspects_gathered_at = monotonic() + SUSPECTS_GATHER_S
         else:
             self._waiting.append(delivery)
+            if self._is_behind and self._is_taking and self._catching_up is None:
+                self._catching_up = self._group.create_task(self._catch_up())
 
     def stop(self) -> None:
         """Take no further batch."""
@@ -172,11 +178,25 @@ class Bound:
 
     async def run(self) -> None:
         """Until all is taken."""
-        while self.waiting and not self._stopping:
-            if self._waiting:
-                await self._take(self._batch())
-            if self._suspects and not self._stopping:
-                await self._suspect()
+        async with self._group:
+            while self.waiting and not self._stopping:
+                if self._waiting:
+                    self._is_taking = True
+                    await self._take(self._batch())
+                    self._is_taking = False
+                if self._catching_up is not None and (self._suspects or not self._waiting):
+                    await asyncio.wait([self._catching_up])
+                if self._suspects and not self._stopping:
+                    await self._suspect()
+
+    @property
+    def _is_behind(self) -> bool:
+        return len(self._waiting) >= self._batch_size_max and not self._suspects and not self._stopping
+
+    async def _catch_up(self) -> None:
+        while self._is_behind:
+            await self._take(self._batch())
+        self._catching_up = None
 
     async def _suspect(self) -> None:
         gathering_s = self._suspects_gathered_at - monotonic()

@@ -45,7 +45,7 @@ class Intake:
     def destination(self, message: Publication) -> str:
         return self.host_of(message)
 
-    async def take(self, messages: Sequence[Publication]) -> list[Verdict]:
+    async def take(self, messages: Sequence[Publication], *, may_wait: bool = False) -> list[Verdict]:
         self.entered.set()
         if self.break_down:
             raise ValueError("a fault of ours")

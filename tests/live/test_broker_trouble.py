@@ -350,7 +350,7 @@ async def test_a_message_that_kills_its_consumer_takes_no_other_with_it(way: Way
 class BreakingIntake(Intake):
     broke = 0
 
-    async def take(self, messages: Sequence[Publication]) -> list[Verdict]:
+    async def take(self, messages: Sequence[Publication], *, may_wait: bool = False) -> list[Verdict]:
         if any(b"POISON" in message.body for message in messages):
             self.broke += 1
             raise KeyError("a bug of ours")
@@ -362,7 +362,7 @@ class DeadlyIntake(Intake):
         super().__init__()
         self.died = asyncio.Event()
 
-    async def take(self, messages: Sequence[Publication]) -> list[Verdict]:
+    async def take(self, messages: Sequence[Publication], *, may_wait: bool = False) -> list[Verdict]:
         if any(b"POISON" in message.body for message in messages):
             self.died.set()
             await asyncio.Event().wait()

@@ -50,8 +50,8 @@ class OneHost:
         self.host = host
         self.reads = 0
 
-    async def take(self, host: str, messages: Any) -> Any:
-        return await self.host.take(messages)
+    async def take(self, host: str, messages: Any, *, may_wait: bool) -> Any:
+        return await self.host.take(messages, may_wait=may_wait)
 
     async def take_events(self, host: str, events: Any) -> Any:
         return await self.host.take_events(events)

@@ -110,6 +110,11 @@ class Wiring(Protocol):
     @property
     def archive_after(self) -> timedelta | None: ...
 
+    @property
+    def latency_target(self) -> timedelta:
+        """How soon what may not wait is to be visible, whatever else comes."""
+        ...
+
     def store(self) -> Store: ...
 
     def dead_letters(self) -> DeadLetters: ...
@@ -190,6 +195,7 @@ class HostActor(Watched, TwinHost):
             post=directory.post,
             archive_after=wiring.archive_after,
             board=_board(name),
+            latency_target=wiring.latency_target,
         )
         self._wiring = wiring
         self._dead_letters = store
@@ -232,8 +238,9 @@ class HostActor(Watched, TwinHost):
             await self._schedule.look()
         return overdue
 
-    async def take_plain(self, messages: list[Plain]) -> list[Verdict]:
-        return await self._or_exit(self.take([Publication(*one) for one in messages]))
+    async def take_plain(self, messages: list[Plain], may_wait: bool) -> list[Verdict]:
+        told = [Publication(*one) for one in messages]
+        return await self._or_exit(self.take(told, may_wait=may_wait))
 
     async def take_events(self, events: Sequence[Event]) -> list[Verdict]:
         return await self._or_exit(super().take_events(events))
@@ -375,9 +382,9 @@ class RayCalls:
         self._wiring = wiring
         self._handles: dict[str, Any] = {}
 
-    async def take(self, host: str, messages: list[Publication]) -> list[Verdict]:
+    async def take(self, host: str, messages: list[Publication], *, may_wait: bool) -> list[Verdict]:
         plain: list[Plain] = [(one.body, one.headers, one.content_type) for one in messages]
-        return await self._call(host, "take_plain", plain)  # type: ignore[no-any-return]
+        return await self._call(host, "take_plain", plain, may_wait)  # type: ignore[no-any-return]
 
     async def take_events(self, host: str, events: list[Event]) -> list[Verdict]:
         return await self._call(host, "take_events", events)  # type: ignore[no-any-return]

@@ -19,12 +19,14 @@ from canonical.identity import TwinRef
 from twins.core.batch import Batch, Effects
 from twins.core.contributions import Contribution
 from twins.core.history import Arrival
+from twins.core.portions import Portions
 from twins.core.rules import Policy
 from twins.core.twin import Snapshot, Twin
 from twins.outage import Outage
 from twins.ports import Archived, Clock, Closed, Fault, Publication, Rejected, Taken, TwinStore, Verdict
 from twins.runtime.known import Known, digest
 from twins.runtime.stamps import RENEW_S, TRUST_S, Board
+from twins.runtime.turn import Turn
 
 _log = structlog.get_logger()
 
@@ -97,6 +99,7 @@ class _Folded:
     shown: dict[TwinRef, Snapshot]
     """What readers will see of it once it is committed."""
     seconds: float
+    may_wait: bool
 
 
 Nudge = Callable[[], Awaitable[None]]
@@ -124,12 +127,14 @@ class TwinHost:
         post: Post | None = None,
         archive_after: timedelta | None = None,
         board: Board | None = None,
+        latency_target: timedelta | None = None,
     ) -> None:
         """*ahead_max*: how far ahead of our clock a message may be dated, None: as far as it likes.
 
         *on_commands* wakes the gateway; *post* carries mail to other hosts. *archive_after*: how long a
         closed twin must have rested before its events are archived; None: never. *board* tells readers on
-        this machine what has changed.
+        this machine what has changed. *latency_target*: how soon what may not wait is to be committed,
+        whatever else comes; None: as `Portions` has it.
         """
         self.name = name
         self.counts = HostCounts()
@@ -147,7 +152,8 @@ class TwinHost:
         self._archived_up_to: Closed | None = None
         """Where the last look ended, unless it came to the end."""
         self._epoch = 0
-        self._turn = asyncio.Lock()
+        self._turn = Turn()
+        self._portions = Portions() if latency_target is None else Portions(latency_target.total_seconds())
         self._committing: asyncio.Task[None] | None = None
         self._twins: dict[TwinRef, Twin] = {}
         self._shown: dict[TwinRef, _Resident] = {}
@@ -158,18 +164,30 @@ class TwinHost:
 
     # --- taking
 
-    async def take(self, messages: Sequence[Publication]) -> list[Verdict]:
+    async def take(self, messages: Sequence[Publication], *, may_wait: bool = False) -> list[Verdict]:
         """Commit a batch of messages. Shape: one verdict a message, in order.
 
+        *may_wait*: all else goes first, and in between: they are committed portion by portion.
         Raises: TransientFailure where the database is away; Fenced where a newer incarnation has taken over.
         """
+        if not may_wait:
+            return await self._take_messages(messages, may_wait=False)
+        verdicts: list[Verdict] = []
+        while left := len(messages) - len(verdicts):
+            size = self._portions.size(left, monotonic())
+            portion = messages[len(verdicts) : len(verdicts) + size]
+            verdicts += await self._take_messages(portion, may_wait=True)
+        return verdicts
+
+    async def _take_messages(self, messages: Sequence[Publication], *, may_wait: bool) -> list[Verdict]:
         digests = [digest(message) for message in messages]
         latest = None if self._ahead_max is None else self._clock.now() + self._ahead_max
         parsed = [
             _DUPLICATE if known in self._known else _parsed(message, latest)
             for message, known in zip(messages, digests, strict=True)
         ]
-        arrivals = iter(await self._take([one for one in parsed if isinstance(one, Event)]))
+        events = [one for one in parsed if isinstance(one, Event)]
+        arrivals = iter(await self._take(events, may_wait=may_wait))
         verdicts = [next(arrivals) if isinstance(one, Event) else one for one in parsed]
         self._known.add(one for one, verdict in zip(digests, verdicts, strict=True) if _is_taken(verdict))
         self.counts.duplicates += sum(one is _DUPLICATE for one in parsed)
@@ -188,11 +206,13 @@ class TwinHost:
         self._mail += contributions
         await self._run([])
 
-    async def _take(self, events: list[Event]) -> list[Verdict]:
+    async def _take(self, events: list[Event], *, may_wait: bool = False) -> list[Verdict]:
         if not events:
             return []
+        if not may_wait:
+            self._portions.others_came(monotonic())
         try:
-            return [_TAKEN[arrival] for arrival in await self._run(events)]
+            return [_TAKEN[arrival] for arrival in await self._run(events, may_wait=may_wait)]
         except (TransientFailure, Fenced):
             raise
         except Exception:  # noqa: BLE001 - top of the loop
@@ -214,7 +234,7 @@ class TwinHost:
 
         But for a while only: whoever meant to move it may have died.
         """
-        async with self._turn:
+        async with self._turn.mine():
             await self._rest()
             self._drained_until = monotonic() + DRAINED_S
             if self._board is not None:
@@ -224,15 +244,15 @@ class TwinHost:
     def _is_drained(self) -> bool:
         return monotonic() < self._drained_until
 
-    async def _run(self, events: list[Event]) -> list[Arrival]:
-        async with self._turn:
+    async def _run(self, events: list[Event], *, may_wait: bool = False) -> list[Arrival]:
+        async with self._turn.mine(may_wait=may_wait):
             if self._is_drained:
                 raise Moving(f"{self.name} is moving to another node")
             contributions, self._mail = self._mail, []
             if not events and not contributions:
                 return []
             await self._claim()
-            folded = await self._fold(events, contributions)
+            folded = await self._fold(events, contributions, may_wait=may_wait)
             try:
                 await self._rest()
             except asyncio.CancelledError:  # what is folded and never committed must not stay in memory
@@ -246,7 +266,9 @@ class TwinHost:
         await asyncio.shield(committing)
         return folded.arrivals
 
-    async def _fold(self, events: list[Event], contributions: Sequence[Contribution]) -> _Folded:
+    async def _fold(
+        self, events: list[Event], contributions: Sequence[Contribution], *, may_wait: bool
+    ) -> _Folded:
         started = monotonic()
         batch = Batch(self._twins, self._is_mine)
         loaded: set[TwinRef] = set()
@@ -268,7 +290,7 @@ class TwinHost:
             raise
         unchanged = {ref: batch.residents[ref].snapshot() for ref in loaded if ref not in effects.touched}
         shown = unchanged | effects.touched
-        return _Folded(batch.residents, effects, batch.arrivals, shown, monotonic() - started)
+        return _Folded(batch.residents, effects, batch.arrivals, shown, monotonic() - started, may_wait)
 
     async def _complete(self, residents: dict[TwinRef, Twin], events: list[Event]) -> set[TwinRef]:
         """Give twins that a checkpoint restored their whole history, where an event needs it.
@@ -346,6 +368,8 @@ class TwinHost:
         counts.reversals += sum(command.action == "reverse" for _, command in effects.commands)
         counts.fold_s += folded.seconds
         counts.commit_s += commit_s
+        if folded.may_wait:
+            self._portions.took(len(arrivals), folded.seconds + commit_s)
 
     def _errand(self, mail: Collection[Contribution], commands: bool) -> None:
         """Tell others, without making this batch wait; mail that is not delivered now is swept later."""
@@ -402,7 +426,7 @@ class TwinHost:
         strange = [ref for ref in refs if not self._is_mine(ref)]
         known = {ref: shown for ref in refs if (shown := self._shown.get(ref)) is not None}
         if absent:
-            async with self._turn:
+            async with self._turn.mine():
                 await self._rest()
                 still = {ref for ref in absent if ref not in self._shown}
                 if still:
@@ -462,7 +486,7 @@ class TwinHost:
             for _ in range(ARCHIVE_TURNS):
                 if not await self._archive(now - self._archive_after):
                     break
-        async with self._turn:
+        async with self._turn.mine():
             await self._rest()
             self._passivate(())
         return len(overdue)
@@ -475,7 +499,7 @@ class TwinHost:
         closed = await self._store.closed(before, self._archived_up_to, ARCHIVE_AT_ONCE)
         self._archived_up_to = closed[-1] if len(closed) == ARCHIVE_AT_ONCE else None
         if mine := [one.ref for one in closed if self._is_mine(one.ref)]:
-            async with self._turn:
+            async with self._turn.mine():
                 await self._claim()
                 await self._rest()
                 self._count_archived(await self._store.archive(self.name, self._epoch, mine))

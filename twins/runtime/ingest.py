@@ -20,7 +20,7 @@ from twins.runtime.placement import Placement
 class HostCalls(Protocol):
     """Calls to a host by name, wherever it runs. All raise TransientFailure where it cannot be reached."""
 
-    async def take(self, host: str, messages: list[Publication]) -> list[Verdict]: ...
+    async def take(self, host: str, messages: list[Publication], *, may_wait: bool) -> list[Verdict]: ...
 
     async def take_events(self, host: str, events: list[Event]) -> list[Verdict]: ...
 
@@ -50,7 +50,7 @@ class Directory:
         address = _address(message)
         return "" if isinstance(address, Rejected) else self.placement.host_of(address)
 
-    async def take(self, messages: Sequence[Publication]) -> list[Verdict]:
+    async def take(self, messages: Sequence[Publication], *, may_wait: bool = False) -> list[Verdict]:
         """Hand each message to its twin's host, all hosts at once. See twins.ports.Intake."""
         verdicts: list[Verdict | None] = [None] * len(messages)
         groups: dict[str, list[int]] = {}
@@ -61,7 +61,10 @@ class Directory:
             else:
                 groups.setdefault(self.placement.host_of(address), []).append(index)
         answers = await asyncio.gather(
-            *(self._calls.take(host, [messages[index] for index in group]) for host, group in groups.items())
+            *(
+                self._calls.take(host, [messages[index] for index in group], may_wait=may_wait)
+                for host, group in groups.items()
+            )
         )
         for group, answer in zip(groups.values(), answers, strict=True):
             for index, verdict in zip(group, answer, strict=True):

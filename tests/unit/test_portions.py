@@ -1,0 +1,206 @@
+"""What may wait is taken in portions that leave the host free in time for what may not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adapters.sql.engine import sqlite_url
+from adapters.sql.store import SqlStore
+from canonical.errors import TransientFailure
+from canonical.facts.order import PaymentCaptured
+from tests.stories import ORDER, placed
+from tests.world import tell
+from twins.core.batch import Effects
+from twins.core.contributions import Contribution
+from twins.core.history import Arrival
+from twins.core.portions import LEAST, QUIET_S, SHARE, Portions
+from twins.core.rules import Policy
+from twins.ports import Publication, Rejected, Taken
+from twins.runtime.clock import WallClock
+from twins.runtime.host import TwinHost
+from twins.runtime.turn import Turn
+
+# --- how many
+
+
+@given(
+    target_s=st.floats(0.01, 1.0),
+    commit_share=st.floats(0.0, 0.5),
+    message_s=st.floats(1e-5, 1e-2),
+)
+def test_a_portion_occupies_the_host_for_its_share_of_the_target_and_no_longer(
+    target_s: float, commit_share: float, message_s: float
+) -> None:
+    """Whatever a commit and a message cost, and however wrong the first guess was."""
+    portions = Portions(target_s)
+    portions.others_came(0.0)
+    budget_s = SHARE * target_s
+
+    def seconds(messages: int) -> float:
+        return commit_share * budget_s + messages * message_s
+
+    for _ in range(200):
+        size = portions.size(500, 0.0)
+        portions.took(size, seconds(size))
+    size = portions.size(500, 0.0)
+    assert size == LEAST or seconds(size) <= budget_s * 1.05
+    assert size == 500 or size == LEAST or seconds(size + 1) > budget_s * 0.75
+
+
+def test_all_that_waits_is_taken_together_while_nobody_else_comes() -> None:
+    portions = Portions()
+    assert portions.size(500, 0.0) == 500
+    portions.others_came(10.0)
+    assert portions.size(500, 10.0 + QUIET_S) < 500
+    assert portions.size(500, 10.1 + QUIET_S) == 500
+
+
+@given(st.lists(st.tuples(st.integers(0, 500), st.floats(0.0, 100.0)), max_size=20), st.integers(1, 500))
+def test_a_portion_is_never_empty_and_never_more_than_waits(
+    taken: list[tuple[int, float]], waiting: int
+) -> None:
+    portions = Portions()
+    portions.others_came(0.0)
+    for messages, seconds in taken:
+        portions.took(messages, seconds)
+    assert min(LEAST, waiting) <= portions.size(waiting, 0.0) <= waiting
+
+
+# --- whose turn
+
+
+async def test_who_may_wait_comes_after_all_who_may_not() -> None:
+    turn, order = Turn(), list[str]()
+
+    async def work(name: str, *, may_wait: bool = False) -> None:
+        async with turn.mine(may_wait=may_wait):
+            order.append(name)
+            await asyncio.sleep(0)
+
+    async with asyncio.TaskGroup() as group, turn.mine():
+        for name in ("scans 1", "scans 2", "order 1", "order 2"):
+            group.create_task(work(name, may_wait=name.startswith("scans")))
+            await asyncio.sleep(0)
+    assert order == ["order 1", "order 2", "scans 1", "scans 2"]
+
+
+async def test_who_gives_up_waiting_keeps_nobody_from_a_turn() -> None:
+    turn = Turn()
+
+    async def work(*, may_wait: bool = False) -> None:
+        async with turn.mine(may_wait=may_wait):
+            pass
+
+    async with turn.mine():
+        leaving = [asyncio.create_task(work(may_wait=may_wait)) for may_wait in (False, True)]
+        staying = asyncio.create_task(work(may_wait=True))
+        await asyncio.sleep(0)
+        for one in leaving:
+            one.cancel()
+        await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        await staying
+    assert not turn.locked()
+
+
+# --- at a host
+
+
+class Watched(SqlStore):
+    """A real store that says what each commit holds; a commit can be made to wait, or one of them to fail."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.commits: list[int] = []
+        self.gate: asyncio.Event | None = None
+        self.at_gate = asyncio.Event()
+        self.fail_at: int | None = None
+
+    async def commit(
+        self, host: str, epoch: int, effects: Effects, delivered: Sequence[Contribution] = ()
+    ) -> None:
+        if self.gate is not None:
+            self.at_gate.set()
+            await self.gate.wait()
+        if len(self.commits) == self.fail_at:
+            self.fail_at = None
+            raise TransientFailure("the database is away")
+        await super().commit(host, epoch, effects, delivered)
+        self.commits.append(len(effects.events))
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Watched]:
+    opened = Watched(sqlite_url(tmp_path))
+    await opened.migrate()
+    yield opened
+    await opened.close()
+
+
+def host(store: SqlStore) -> TwinHost:
+    """So hurried that all that may wait is taken in the smallest portions."""
+    return TwinHost("host-0", store, WallClock(), Policy(), latency_target=timedelta(microseconds=1))
+
+
+def payments(many: int, first: int = 10) -> list[Publication]:
+    return [
+        Publication(
+            tell(
+                f"order/{ORDER}",
+                PaymentCaptured(payment_id=f"P-{minute}", amount="1", currency="USD"),
+                minute,
+            ).structured()
+        )
+        for minute in range(first, first + many)
+    ]
+
+
+ONE = [Publication(placed().structured())]
+
+
+async def test_what_may_wait_is_committed_as_one_while_nobody_else_comes(store: Watched) -> None:
+    await host(store).take(payments(4 * LEAST), may_wait=True)
+    assert store.commits == [4 * LEAST]
+
+
+async def test_what_may_not_wait_is_committed_between_two_portions(store: Watched) -> None:
+    one = host(store)
+    await one.take(ONE)
+    store.gate = asyncio.Event()
+    masses = asyncio.create_task(one.take(payments(4 * LEAST), may_wait=True))
+    await store.at_gate.wait()
+    pressing = asyncio.create_task(one.take(payments(3, first=1_000)))
+    await asyncio.sleep(0)
+    store.gate.set()
+    assert await pressing == [Taken(Arrival.NEW)] * 3
+    assert len(await masses) == 4 * LEAST
+    assert store.commits == [1, LEAST, 3, LEAST, LEAST, LEAST]
+
+
+async def test_verdicts_of_portions_come_in_the_order_of_the_messages(store: Watched) -> None:
+    one = host(store)
+    await one.take(ONE)
+    told = payments(2 * LEAST)
+    told[LEAST + 3] = Publication(b"nonsense")
+    verdicts = await one.take([*told, told[0]], may_wait=True)
+    assert [isinstance(one, Rejected) for one in verdicts] == [
+        number == LEAST + 3 for number in range(2 * LEAST + 1)
+    ]
+    assert verdicts[-1] == Taken(Arrival.DUPLICATE)
+
+
+async def test_portions_before_one_that_failed_are_known_when_all_come_again(store: Watched) -> None:
+    one = host(store)
+    await one.take(ONE)
+    store.fail_at, told = 2, payments(3 * LEAST)
+    with pytest.raises(TransientFailure):
+        await one.take(told, may_wait=True)
+    verdicts = await one.take(told, may_wait=True)
+    assert verdicts == [Taken(Arrival.DUPLICATE)] * LEAST + [Taken(Arrival.NEW)] * 2 * LEAST
