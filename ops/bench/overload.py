@@ -6,8 +6,8 @@ import asyncio
 import secrets
 import shutil
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
@@ -22,27 +22,35 @@ from adapters.amqp.topology import BULK_TYPES, Names, clear_away
 from canonical.envelope import Event, parse_structured
 from canonical.identity import Kind
 from ops.bench.asking import Line, percentile
+from ops.bench.held import held_name, hold, let_go, waiting
 from ops.bench.latency import PROBE_EVERY_S, OpenLoop, until_visible
 from ops.bench.product import installation, serve_twins
 from ops.bench.queues import events_of_a_day, fill
 from ops.bench.resident import copies, small_twin
+from ops.bench.run import machine, versions
 from ops.local import local_ray, total
 from ops.wiring import Installation
 from twins.ports import Publication
 
-FLOOD_RATE = 6_000.0
-"""More than a machine of two cores sustains while it publishes as well."""
+FLOOD_RATE = 12_000.0
+"""More than a machine of two cores sustains."""
 TRICKLE, FLOOD = 0.1, 1.9
 """Of what is sustained; together twice of it."""
 QUIET_S, FLOOD_S, AFTER_S = 8.0, 12.0, 6.0
 READ_EVERY_S, SAMPLE_EVERY_S = 0.02, 1.0
 PROBES = 10_000
+WITHIN_S = 300.0
+"""By when all that came is taken."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
     at_s: float
+    scans_a_second: float
+    """That the broker let go."""
     taken_a_second: float
+    held: int
+    """Not let go yet."""
     bulk_waiting: int
     others_waiting: int
     host_mb: float
@@ -53,9 +61,9 @@ class Seen:
     """What was observed, by seconds since it began."""
 
     sustained: float = 0.0
-    """Messages a second, of both sorts, taken while as many as possible were published beside it."""
+    """Messages a second, of both sorts, taken while more of them came than could be."""
     sent: float = 0.0
-    """Scans a second that the flood really had: who publishes shares the machine."""
+    """Scans a second that the flood really had: the broker shares the machine."""
     phases: dict[str, tuple[float, float]] = field(default_factory=dict)
     visible: list[tuple[float, float]] = field(default_factory=list)
     reads: list[tuple[float, float]] = field(default_factory=list)
@@ -63,25 +71,29 @@ class Seen:
     samples: list[Sample] = field(default_factory=list)
 
     def figures(self) -> dict[str, Any]:
+        """*visible* and *reads*: when each was due, in seconds, and how long it took from then, in ms."""
         return {
             "sustained": self.sustained,
             "sent": self.sent,
             "refused_reads": self.refused_reads,
             "phases": {name: self._phase(*span) for name, span in self.phases.items()},
-            "samples": self.samples,
+            "samples": [asdict(one) for one in self.samples],
+            "visible": [(at, s * 1e3) for at, s in self.visible],
+            "reads": [(at, s * 1e3) for at, s in self.reads],
         }
 
     def table(self) -> Table:
         table = Table("", "seconds", "visible p50, ms", "p99", "read p99", "scans waiting", "host, MB")
         for name, one in self.figures()["phases"].items():
-            table.add_row(name, *(f"{figure:,.0f}" for figure in one.values()))
+            table.add_row(name, *(f"{figure:,.0f}" for key, figure in one.items() if key != "span"))
         return table
 
-    def _phase(self, begins: float, ends: float) -> dict[str, float]:
+    def _phase(self, begins: float, ends: float) -> dict[str, Any]:
         visible = [s * 1e3 for at, s in self.visible if begins <= at < ends]
         reads = [s * 1e3 for at, s in self.reads if begins <= at < ends]
         samples = [one for one in self.samples if begins <= one.at_s < ends + SAMPLE_EVERY_S]
         return {
+            "span": (begins, ends),
             "seconds": ends - begins,
             "visible_p50_ms": percentile(visible, 0.5),
             "visible_p99_ms": percentile(visible, 0.99),
@@ -97,31 +109,30 @@ async def overload(installed: Installation, amqp_url: str, address: tuple[str, i
     Raises: RuntimeError where a twin is not visible after half a minute.
     """
     bulk, others = _sorted_by_patience(events_of_a_day(messages, seed=5))
-    third, half = len(bulk) // 3, len(others) // 2
-    seen = Seen()
-    seen.sustained = await _sustained(
-        installed, amqp_url, list(chain(*zip(bulk[:third], others[:half], strict=False)))
-    )
+    fifth, half = len(bulk) // 5, len(others) // 2
+    names, seen = Names(installed.settings.amqp_prefix), Seen()
+    both = list(chain(*zip(bulk[:fifth], others[:half], strict=False)))
+    seen.sustained = await _sustained(installed, amqp_url, both)
+    rate = FLOOD * seen.sustained
+    scans = bulk[fifth:][: int(rate * FLOOD_S)]
+    begins_at = await hold(amqp_url, names, scans, rate, QUIET_S)
+    await asyncio.sleep(max(0.0, begins_at - QUIET_S - time.time()))
     watch = _Watch(installed, amqp_url, address, seen)
     async with asyncio.TaskGroup() as group:
         group.create_task(watch.run())
         await watch.began.wait()
         trickle = ray.remote(num_cpus=0)(OpenLoop).remote()
-        flood = ray.remote(num_cpus=0)(OpenLoop).remote()
-        prefix = installed.settings.amqp_prefix
-        trickle.publish.remote(amqp_url, prefix, others[half:], TRICKLE * seen.sustained)
-        await asyncio.sleep(QUIET_S)
+        trickle.publish.remote(amqp_url, names.prefix, others[half:], TRICKLE * seen.sustained)
+        await asyncio.sleep(max(0.0, begins_at - time.time()))
         begins = watch.now()
-        scans = bulk[third:][: int(FLOOD * seen.sustained * FLOOD_S)]
-        seen.sent = len(scans) / await flood.publish.remote(amqp_url, prefix, scans, FLOOD * seen.sustained)
+        await watch.until(lambda one: not one.held)
         ends = watch.now()
-        while not seen.samples or seen.samples[-1].at_s < ends or seen.samples[-1].bulk_waiting:  # noqa: ASYNC110 - the broker and the hosts tell nobody
-            await asyncio.sleep(SAMPLE_EVERY_S / 10)
+        seen.sent = len(scans) / (ends - begins)
+        await watch.until(lambda one: not one.bulk_waiting)
         drained = watch.now()
         await asyncio.sleep(AFTER_S)
         watch.done = True
         ray.kill(trickle)
-        ray.kill(flood)
     seen.phases = {
         "before": (0.0, begins),
         "flooded": (begins, ends),
@@ -147,17 +158,18 @@ async def _taken(installed: Installation) -> float:
 
 
 async def _sustained(installed: Installation, amqp_url: str, messages: list[Publication]) -> float:
-    load = ray.remote(num_cpus=0)(OpenLoop).remote()
+    names = Names(installed.settings.amqp_prefix)
     before = await _taken(installed)
-    publishing = load.publish.remote(amqp_url, installed.settings.amqp_prefix, messages, FLOOD_RATE)
-    await asyncio.sleep(2.0)  # connections are made, twins of the first orders are there
+    begins_at = await hold(amqp_url, names, messages, FLOOD_RATE)
+    await asyncio.sleep(max(0.0, begins_at + 1.0 - time.time()))  # twins of the first orders are there
     first, began = await _taken(installed), time.perf_counter()
-    await publishing
-    rate = (await _taken(installed) - first) / (time.perf_counter() - began)
-    while await _taken(installed) < before + len(messages):  # noqa: ASYNC110 - the broker and the hosts tell nobody
+    taken = first
+    while taken < before + len(messages):
         await asyncio.sleep(0.2)
-    ray.kill(load)
-    return rate
+        taken = await _taken(installed)
+        if time.perf_counter() - began > WITHIN_S:
+            raise RuntimeError(f"{taken - before:,.0f} of {len(messages):,} messages were taken")
+    return (taken - first) / (time.perf_counter() - began)
 
 
 class _Watch:
@@ -203,28 +215,40 @@ class _Watch:
 
     async def _read(self, path: str) -> None:
         async with Line(*self._address) as line:
-            while not self.done:
-                asked = time.perf_counter()
+            for number in count():
+                due = self._start + number * READ_EVERY_S
+                await asyncio.sleep(max(0.0, due - time.perf_counter()))
+                if self.done:
+                    return
                 self._seen.refused_reads += await line.ask(path) != 200
-                self._seen.reads.append((asked - self._start, time.perf_counter() - asked))
-                await asyncio.sleep(READ_EVERY_S)
+                self._seen.reads.append((due - self._start, time.perf_counter() - due))
 
     async def _look(self) -> None:
         names = Names(self._installed.settings.amqp_prefix)
         taken, at = await _taken(self._installed), self.now()
         async with await connect(self._amqp_url) as connection:
             channel = await connection.channel()
+            held = await waiting(channel, held_name(names))
             while not self.done:
                 await asyncio.sleep(SAMPLE_EVERY_S)
-                waiting = [
-                    (await channel.declare_queue(name, passive=True)).declaration_result.message_count or 0
-                    for name in (names.bulk, names.ingest)
-                ]
+                left = await waiting(channel, held_name(names))
+                bulk, others = await waiting(channel, names.bulk), await waiting(channel, names.ingest)
                 more, now = await _taken(self._installed), self.now()
+                lasted = now - at
                 self._seen.samples.append(
-                    Sample(now, (more - taken) / (now - at), waiting[0], waiting[1], _host_mb())
+                    Sample(
+                        now, (held - left) / lasted, (more - taken) / lasted, left, bulk, others, _host_mb()
+                    )
                 )
-                taken, at = more, now
+                held, taken, at = left, more, now
+
+    async def until(self, seen: Callable[[Sample], bool]) -> None:
+        """Returns once a look taken from now on saw it."""
+        begins = self.now()
+        while not (self._seen.samples and self._seen.samples[-1].at_s > begins + SAMPLE_EVERY_S):  # noqa: ASYNC110 - the broker and the hosts tell nobody
+            await asyncio.sleep(SAMPLE_EVERY_S / 10)
+        while not seen(self._seen.samples[-1]):  # noqa: ASYNC110
+            await asyncio.sleep(SAMPLE_EVERY_S / 10)
 
 
 def _host_mb() -> float:
@@ -248,7 +272,7 @@ def run(amqp_url: str, messages: int, data_dir: Path, home: Path, out: Console) 
     )
     out.print(f"{len(seen.reads):,} reads, {seen.refused_reads} of them not answered with 200")
     out.print(seen.table())
-    return seen.figures()
+    return {"machine": machine(), "versions": versions()} | seen.figures()
 
 
 async def _run(amqp_url: str, messages: int, data_dir: Path) -> Seen:
@@ -261,5 +285,6 @@ async def _run(amqp_url: str, messages: int, data_dir: Path) -> Seen:
         async with serve_twins(installed) as address:
             return await overload(installed, amqp_url, address, messages)
     finally:
+        await let_go(amqp_url, Names(prefix))
         await clear_away(amqp_url, Names(prefix))
         shutil.rmtree(folder, ignore_errors=True)

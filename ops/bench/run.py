@@ -83,7 +83,10 @@ def run(
     home: Path,
     out: Console,
 ) -> dict[str, Any]:
-    """Measure everything once a round. Answers machine, versions, figures and ratios."""
+    """Measure everything once a round. Answers machine, versions, figures and ratios.
+
+    Ratios are those of SQLite, which needs no server, and by database.
+    """
     with out.status("making a day"):
         messages = events_of_a_day(events, seed=1)
         parsed = (parse_structured(message.body) for message in messages)
@@ -100,23 +103,25 @@ def run(
                 say = _told_of_round(number, rounds, status.update)
                 asyncio.run(_round(load, folder, figures.add, say))
             shutil.rmtree(folder, ignore_errors=True)
-    ratios = {
-        database: {
-            "write_vs_raw": figures.ratio(f"{PRODUCT}, {database}", RAW),
-            "write_vs_pipe": figures.ratio(f"{PRODUCT}, {database}", PIPE),
-            "write_vs_naive": figures.ratio(f"{PRODUCT}, {database}", f"{NAIVE}, {database}"),
-            "read_vs_empty": figures.ratio(f"{READS}, {database}", f"{EMPTY_REPLIES}, {database}"),
-        }
-        for database in databases
-    }
-    out.print(_table(figures), _ratio_table(ratios))
+    by_database = {database: ratios(figures, database) for database in databases}
+    out.print(_table(figures), _ratio_table(by_database))
     return {
         "machine": machine(),
-        "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
+        "versions": versions(),
         "messages": len(messages),
         "different": load.different,
         "figures": {name: {"median": median(one), "rounds": one} for name, one in figures.rounds.items()},
-        "ratios": ratios,
+        "ratios": by_database["sqlite"] | {"by_database": by_database},
+    }
+
+
+def ratios(figures: Figures, database: str) -> dict[str, float]:
+    product = f"{PRODUCT}, {database}"
+    return {
+        "write_vs_raw": figures.ratio(product, RAW),
+        "write_vs_pipe": figures.ratio(product, PIPE),
+        "write_vs_naive": figures.ratio(product, f"{NAIVE}, {database}"),
+        "read_vs_empty": figures.ratio(f"{READS}, {database}", f"{EMPTY_REPLIES}, {database}"),
     }
 
 
@@ -205,6 +210,10 @@ async def _queues(load: Load, messages: Sequence[Publication]) -> AsyncIterator[
         await clear_away(load.amqp_url, Names(prefix))
 
 
+def versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in LIBRARIES}
+
+
 def machine() -> dict[str, Any]:
     """What a figure was measured on."""
     models = [
@@ -231,9 +240,9 @@ def _table(figures: Figures) -> Table:
     return table
 
 
-def _ratio_table(ratios: dict[str, dict[str, float]]) -> Table:
-    names = next(iter(ratios.values()))
-    table = Table("", *ratios, box=None, header_style="dim", title="Medians of the rounds' ratios")
+def _ratio_table(by_database: dict[str, dict[str, float]]) -> Table:
+    names = next(iter(by_database.values()))
+    table = Table("", *by_database, box=None, header_style="dim", title="Medians of the rounds' ratios")
     for name in names:
-        table.add_row(name, *(f"{one[name]:.2f}" for one in ratios.values()))
+        table.add_row(name, *(f"{one[name]:.2f}" for one in by_database.values()))
     return table
