@@ -5,12 +5,15 @@ from __future__ import annotations
 import secrets
 import shutil
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from pydantic_core import from_json, to_json
 
-from ops.commands.asked import err
+from canonical.errors import RejectedMessage
+from ops.commands.asked import err, refused
+
+Plots = Annotated[Path | None, typer.Option(help="Draw what was found, as SVG files in this folder.")]
 
 
 def bench(
@@ -29,6 +32,7 @@ def bench(
     json: Annotated[
         Path | None, typer.Option(help="Write machine, versions, figures and ratios here.")
     ] = None,
+    plots: Plots = None,
     data_dir: Annotated[Path, typer.Option(help="Where the databases of a round live.")] = Path(
         ".twinsync/bench"
     ),
@@ -43,8 +47,7 @@ def bench(
         from ops.bench.run import run
 
         found = run(broker, database, events, rounds, data_dir, home, err)
-    if json is not None:
-        json.write_bytes(to_json(found, indent=2) + b"\n")
+    _keep(found, json, plots, data_dir)
 
 
 def bench_million(
@@ -72,9 +75,11 @@ def bench_million(
         shutil.rmtree(folder, ignore_errors=True)
     if json is not None:
         told = from_json(json.read_bytes()) if json.exists() else {"figures": {}, "ratios": {}}
+        ratios = told["ratios"].setdefault("by_database", {})
         for name, one in found.items():
-            ratios = {way: ratio for way, ratio in one["ratios"].items() if way != FEW}
-            told["ratios"].setdefault(name, {})["million_vs_thousand"] = ratios
+            million = {way: ratio for way, ratio in one["ratios"].items() if way != FEW}
+            ratios.setdefault(name, {})["million_vs_thousand"] = million
+        told["ratios"]["million_vs_thousand"] = ratios["sqlite"]["million_vs_thousand"]
         json.write_bytes(to_json(told | {"million": found}, indent=2) + b"\n")
 
 
@@ -83,8 +88,9 @@ def bench_overload(
         str,
         typer.Option(envvar="TWINSYNC_AMQP_URL", help="AMQP address of a RabbitMQ; queues are made in it."),
     ],
-    messages: Annotated[int, typer.Option(min=20_000, help="Of a day; half of them are scans.")] = 90_000,
+    messages: Annotated[int, typer.Option(min=20_000, help="Of a day; half of them are scans.")] = 180_000,
     json: Annotated[Path | None, typer.Option(help="Write what was seen each second here.")] = None,
+    plots: Plots = None,
     data_dir: Annotated[Path, typer.Option(help="Where the database lives.")] = Path(".twinsync/overload"),
 ) -> None:
     """Flood twins with scans, which may wait, and see how soon others are visible, and that it drains."""
@@ -94,5 +100,34 @@ def bench_overload(
         from ops.bench.overload import run
 
         found = run(broker, messages, data_dir, home, err)
-    if json is not None:
-        json.write_bytes(to_json(found, indent=2) + b"\n")
+    _keep(found, json, plots, data_dir)
+
+
+def bench_plots(
+    files: Annotated[list[Path], typer.Argument(exists=True, help="What `--json` of a bench wrote.")],
+    folder: Annotated[Path, typer.Option("--plots", help="Where the plots go.")] = Path("docs"),
+) -> None:
+    """Draw what was measured, without measuring it anew."""
+    for file in files:
+        _draw(file, folder)
+
+
+def _keep(found: dict[str, Any], json: Path | None, plots: Path | None, data_dir: Path) -> None:
+    """Write what was found, and draw it from what is written."""
+    if json is None and plots is None:
+        return
+    file = json or data_dir / "found.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(to_json(found, indent=2) + b"\n")
+    if plots is not None:
+        _draw(file, plots)
+
+
+def _draw(file: Path, folder: Path) -> None:
+    from ops.bench.drawn import draw
+
+    try:
+        for plot in draw(file, folder):
+            err.print(f"wrote {plot}")
+    except RejectedMessage as rejected:
+        raise refused(str(file), rejected) from None
