@@ -91,6 +91,22 @@ async def test_a_reader_never_sees_what_is_not_committed(store: FickleStore) -> 
     assert after["payment"]["captured"] == "1"  # type: ignore[index]
 
 
+async def test_who_asks_for_a_twin_before_it_is_told_of_waits_for_no_commit(store: FickleStore) -> None:
+    """Asked for again and again, it kept the next batch from being folded while one was committed."""
+    one = host(store)
+    store.gate = asyncio.Event()
+    taking = asyncio.create_task(one.take(messages(placed())))
+    while one._committing is None:
+        await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        assert await document(one, order(ORDER)) is None
+        assert await document(one, order("SO-2")) is None
+    assert not taking.done()
+    store.gate.set()
+    await taking
+    assert await document(one, order(ORDER)) is not None
+
+
 async def test_what_failed_to_commit_is_taken_when_it_comes_again(store: FickleStore) -> None:
     one = host(store)
     store.failures = 1

@@ -312,6 +312,10 @@ class TwinHost:
             await self._activate(residents, wanted, whole=True)
         return wanted
 
+    @property
+    def _is_committing(self) -> bool:
+        return self._committing is not None and not self._committing.done()
+
     async def _rest(self) -> None:
         """Wait until nothing is being committed."""
         if self._committing is not None:
@@ -420,9 +424,12 @@ class TwinHost:
     async def read(self, aspect: Aspect, refs: Sequence[TwinRef]) -> list[tuple[int, bytes] | None]:
         """Version and JSON of each twin; None for one that nobody has heard of. Committed states only.
 
-        A twin of another host is read from storage and not kept.
+        A twin of another host is read from storage and not kept. Whoever asks for one until somebody tells of
+        it keeps no batch waiting.
         """
         absent = [ref for ref in refs if ref not in self._shown and self._is_mine(ref)]
+        if absent and (self._turn.locked() or self._is_committing):
+            absent = await self._heard_of(absent)
         strange = [ref for ref in refs if not self._is_mine(ref)]
         known = {ref: shown for ref in refs if (shown := self._shown.get(ref)) is not None}
         if absent:
@@ -440,7 +447,11 @@ class TwinHost:
                 ref: _Resident(Twin.restore(ref, self._policy, stored).snapshot(), 0.0)
                 for ref, stored in (await self._store.load(strange)).items()
             }
-        return [_encoded(known[ref], aspect) for ref in refs]
+        return [_encoded(known[ref], aspect) if ref in known else None for ref in refs]
+
+    async def _heard_of(self, refs: Collection[TwinRef]) -> list[TwinRef]:
+        """Those of which something is committed."""
+        return [ref for ref, stored in (await self._store.load(refs)).items() if stored.version]
 
     def _forget_unheard_of(self, refs: Collection[TwinRef]) -> None:
         for ref in refs:
