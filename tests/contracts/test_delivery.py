@@ -16,11 +16,13 @@ from aio_pika import DeliveryMode, Message, connect_robust
 from adapters.amqp.aside import FIELD, REASON
 from adapters.amqp.consumer import AmqpConsumer
 from adapters.amqp.publisher import AmqpPublisher
-from adapters.amqp.topology import Names, remove
+from adapters.amqp.topology import BULK_TYPES, Names, remove
 from adapters.embedded.delivery import EmbeddedPublisher
 from canonical.envelope import BODY_BYTES_MAX, STRUCTURED, parse
 from canonical.errors import InvariantViolated, TransientFailure
 from canonical.facts.tracking import Milestone, TrackingScanned
+from ops.bench.held import hold, let_go
+from ops.bench.queues import events_of_a_day
 from tests.services import AMQP
 from tests.stories import golden, placed
 from tests.world import tell
@@ -34,6 +36,8 @@ class Intake:
 
     taken: list[Publication] = field(default_factory=list)
     batches: list[int] = field(default_factory=list)
+    patient: list[Publication] = field(default_factory=list)
+    """Those of which it was said that they may wait."""
     failures: int = 0
     refuse: Callable[[Publication], bool] = lambda message: False
     break_down: bool = False
@@ -58,6 +62,8 @@ class Intake:
             self.failures -= 1
             raise TransientFailure("the database is away")
         self.batches.append(len(messages))
+        if may_wait:
+            self.patient += messages
         verdicts: list[Verdict] = []
         for message in messages:
             if self.refuse(message):
@@ -215,6 +221,30 @@ async def crash(consumer: AmqpConsumer) -> None:
 
 
 # --- RabbitMQ alone --------------------------------------------------------------------------------------
+
+
+async def test_scans_and_nothing_else_may_wait() -> None:
+    async with consuming() as way:
+        some = events_of_a_day(300, seed=1)
+        scans = {one.body for one in some if parse(one.body).type in BULK_TYPES}
+        await way.publisher.publish(some)
+        await way.until(lambda: len(way.intake.taken) >= len(some))
+        assert {one.body for one in way.intake.patient} == scans
+
+
+async def test_a_flood_that_is_held_back_comes_whole_and_in_order_once_it_is_let_go() -> None:
+    """What a benchmark floods twins with."""
+    async with consuming() as way:
+        some = events_of_a_day(300, seed=1)
+        scans = [one for one in some if parse(one.body).type in BULK_TYPES]
+        try:
+            await hold(way.url, way.names, scans, rate=10_000.0)
+            assert not way.intake.taken
+            await way.until(lambda: len(way.intake.taken) >= len(scans))
+        finally:
+            await let_go(way.url, way.names)
+        assert [one.body for one in way.intake.taken] == [one.body for one in scans]
+        assert way.intake.patient == way.intake.taken
 
 
 async def test_nothing_is_acknowledged_before_it_is_taken() -> None:
