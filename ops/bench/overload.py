@@ -37,7 +37,7 @@ FLOOD_RATE = 12_000.0
 TRICKLE, FLOOD = 0.1, 1.9
 """Of what is sustained; together twice of it."""
 QUIET_S, FLOOD_S, AFTER_S = 8.0, 12.0, 6.0
-READ_EVERY_S, SAMPLE_EVERY_S = 0.02, 1.0
+READERS, READ_EVERY_S, SAMPLE_EVERY_S = 8, 0.02, 1.0
 PROBES = 10_000
 WITHIN_S = 300.0
 """By when all that came is taken."""
@@ -85,7 +85,14 @@ class Seen:
     def table(self) -> Table:
         table = Table("", "seconds", "visible p50, ms", "p99", "read p99", "scans waiting", "host, MB")
         for name, one in self.figures()["phases"].items():
-            table.add_row(name, *(f"{figure:,.0f}" for key, figure in one.items() if key != "span"))
+            table.add_row(
+                name,
+                *(
+                    "–" if figure is None else f"{figure:,.0f}"
+                    for key, figure in one.items()
+                    if key != "span"
+                ),
+            )
         return table
 
     def _phase(self, begins: float, ends: float) -> dict[str, Any]:
@@ -95,11 +102,11 @@ class Seen:
         return {
             "span": (begins, ends),
             "seconds": ends - begins,
-            "visible_p50_ms": percentile(visible, 0.5),
-            "visible_p99_ms": percentile(visible, 0.99),
-            "read_p99_ms": percentile(reads, 0.99),
-            "bulk_waiting_max": max(one.bulk_waiting for one in samples),
-            "host_mb_max": max(one.host_mb for one in samples),
+            "visible_p50_ms": percentile(visible, 0.5) if visible else None,
+            "visible_p99_ms": percentile(visible, 0.99) if visible else None,
+            "read_p99_ms": percentile(reads, 0.99) if reads else None,
+            "bulk_waiting_max": max((one.bulk_waiting for one in samples), default=None),
+            "host_mb_max": max((one.host_mb for one in samples), default=None),
         }
 
 
@@ -193,7 +200,8 @@ class _Watch:
         self.began.set()
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._read(f"/v1/twins/{known.subject}"))
+                for reader in range(READERS):
+                    group.create_task(self._read(f"/v1/twins/{known.subject}", reader))
                 group.create_task(self._look())
                 await self._probe(group, publisher, probes)
         finally:
@@ -213,9 +221,10 @@ class _Watch:
                 return
             group.create_task(one(probes[number], due))
 
-    async def _read(self, path: str) -> None:
+    async def _read(self, path: str, reader: int) -> None:
+        """Readers ask in turn, so that one which waits for its answer leaves the others their moments."""
         async with Line(*self._address) as line:
-            for number in count():
+            for number in count(reader, READERS):
                 due = self._start + number * READ_EVERY_S
                 await asyncio.sleep(max(0.0, due - time.perf_counter()))
                 if self.done:

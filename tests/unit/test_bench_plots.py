@@ -82,6 +82,13 @@ def test_a_flood_becomes_five_panels_over_the_same_seconds(tmp_path: Path) -> No
     assert len(set(spans)) == 4
 
 
+def test_a_stretch_in_which_nothing_was_seen_has_no_figures() -> None:
+    """On a machine that is so busy that the observer itself comes to nothing."""
+    seen = Seen(phases={"before": (0.0, 1.0)})
+    assert seen.figures()["phases"]["before"]["read_p99_ms"] is None
+    assert seen.table().row_count == 1
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"machine": {}, "versions": {}, "figures": {"a": 1}}'])
 def test_what_is_no_bench_is_not_drawn(tmp_path: Path, text: str) -> None:
     file = tmp_path / "bench.json"
