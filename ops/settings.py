@@ -147,7 +147,15 @@ class Settings(BaseSettings):
 
     http_host: str = "127.0.0.1"
     http_port: int = 8080
-    http_replicas: int = 1
+    http_replicas: Annotated[int, Field(ge=1)] = 1
+    http_replicas_max: Annotated[int | None, Field(ge=1)] = None
+    """None, or no more than *http_replicas*: so many run, whatever is asked."""
+    http_ongoing: Annotated[float, Field(gt=0)] = 5.0
+    """Requests at a time that a replica is to have: 500 reads a second, of 10 ms each."""
+    http_grow_after_s: Annotated[float, Field(ge=0)] = 10.0
+    http_shrink_after_s: Annotated[float, Field(ge=0)] = 300.0
+    http_look_back_s: Annotated[float, Field(gt=0)] = 30.0
+    """Over which time requests at a time are averaged."""
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     """``name:key`` each; the audit trail shows the name. A key without one is shown by its fingerprint."""
     webhook_secrets: dict[str, SecretStr] = Field(default_factory=dict)

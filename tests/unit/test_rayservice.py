@@ -205,6 +205,34 @@ def test_serves_own_schema_takes_the_configuration(spec: dict[str, Any]) -> None
 
 
 def test_serves_schema_would_refuse_a_typing_error(spec: dict[str, Any]) -> None:
+def test_replicas_come_and_go_as_settings_have_it_as_shipped(spec: dict[str, Any], serve_app: Any) -> None:
+    """What the file says goes before what the application says: they must not differ without need."""
+    from ray.serve.config import AutoscalingConfig
+
+    (application,) = yaml.safe_load(spec["serveConfigV2"])["applications"]
+    (deployment,) = application["deployments"]
+    told = AutoscalingConfig(**deployment["autoscaling_config"])
+    shipped = Settings(http_replicas=told.min_replicas, http_replicas_max=told.max_replicas)
+    assert AutoscalingConfig(**serve_app.replicas(shipped)["autoscaling_config"]) == told
+    assert deployment["max_ongoing_requests"] == serve_app.REPLICA["max_ongoing_requests"]
+
+
+@pytest.mark.parametrize("most", [None, 1, 3])
+def test_without_a_greater_maximum_the_number_of_replicas_is_fixed(serve_app: Any, most: int | None) -> None:
+    assert serve_app.replicas(Settings(http_replicas=3, http_replicas_max=most)) == {"num_replicas": 3}
+
+
+def test_a_deployment_that_scales_takes_many_requests_at_a_time_all_the_same(
+    serve_app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TWINSYNC_HTTP_REPLICAS", "2")
+    monkeypatch.setenv("TWINSYNC_HTTP_REPLICAS_MAX", "4")
+    deployment = built(serve_app, "app")._bound_deployment
+    scaling = deployment._deployment_config.autoscaling_config
+    assert (scaling.min_replicas, scaling.max_replicas, scaling.target_ongoing_requests) == (2, 4, 5)
+    assert deployment.max_ongoing_requests == serve_app.ONGOING_REQUESTS_MAX
+
+
     from ray.serve.schema import ServeDeploySchema
 
     told = yaml.safe_load(spec["serveConfigV2"].replace("import_path", "import_pat"))
