@@ -171,7 +171,8 @@ def test_workers_come_and_go_within_bounds_and_one_may_fall(
     (application,) = yaml.safe_load(spec["serveConfigV2"])["applications"]
     (deployment,) = application["deployments"]
     replicas = deployment["autoscaling_config"]["min_replicas"]
-    cores = 2 * int(settings["TWINSYNC_POOLED_HOSTS"]) + 2 + replicas + 1
+    hosts, ingests = int(settings["TWINSYNC_POOLED_HOSTS"]), int(settings["TWINSYNC_INGEST_MAX"])
+    cores = 2 * hosts + 2 * ingests + replicas + 1
     assert (group["minReplicas"] - 1) * int(group["rayStartParams"]["num-cpus"]) >= cores
 
 
@@ -204,7 +205,6 @@ def test_serves_own_schema_takes_the_configuration(spec: dict[str, Any]) -> None
         assert deployment.autoscaling_config.keys() <= AutoscalingConfig.model_fields.keys()
 
 
-def test_serves_schema_would_refuse_a_typing_error(spec: dict[str, Any]) -> None:
 def test_replicas_come_and_go_as_settings_have_it_as_shipped(spec: dict[str, Any], serve_app: Any) -> None:
     """What the file says goes before what the application says: they must not differ without need."""
     from ray.serve.config import AutoscalingConfig
@@ -233,6 +233,7 @@ def test_a_deployment_that_scales_takes_many_requests_at_a_time_all_the_same(
     assert deployment.max_ongoing_requests == serve_app.ONGOING_REQUESTS_MAX
 
 
+def test_serves_schema_would_refuse_a_typing_error(spec: dict[str, Any]) -> None:
     from ray.serve.schema import ServeDeploySchema
 
     told = yaml.safe_load(spec["serveConfigV2"].replace("import_path", "import_pat"))
