@@ -73,8 +73,8 @@ faults: setup ## Kill, freeze, restart and fill what there is while 20,000 event
 		$(BIN)/python -m tests.faults --seed $$seed --way $$way $(ARGS) || exit 1; done
 
 .PHONY: nodes
-nodes: setup ## Add a node, move hosts to it, kill it and add another, while a day of events comes
-	$(BIN)/python -m tests.services run -- $(BIN)/python -m tests.nodes
+nodes: setup ## Add a node, move hosts to it, kill it and add another, while a day of events comes (ARGS=--namespaces)
+	$(if $(ARGS),,$(BIN)/python -m tests.services run --) $(BIN)/python -m tests.nodes $(ARGS)
 
 .PHONY: bench
 bench: setup ## Measure the write path beside its limits, with RabbitMQ, SQLite and PostgreSQL (ARGS="--rounds 1")

@@ -43,6 +43,8 @@ REPLICA: dict[str, Any] = {
     "logging_config": {"enable_access_log": False, "log_level": "WARNING"},
 }
 """A line of log for each request would be a third of what a read costs."""
+REPORTS_IN_LOOK_BACK = 3
+"""How often, within the time that is averaged, a replica tells how many requests it has: as Serve does."""
 START_AGAIN_S = 5.0
 """Between attempts to start the twins while database or broker are away."""
 
@@ -99,6 +101,23 @@ def _service(installation: Installation) -> Service:
     )
 
 
+def replicas(settings: Settings) -> dict[str, Any]:
+    """A fixed number of them, or bounds and what Serve keeps within them by."""
+    most = settings.http_replicas_max or settings.http_replicas
+    if most <= settings.http_replicas:
+        return {"num_replicas": settings.http_replicas}
+    scaling = {
+        "min_replicas": settings.http_replicas,
+        "max_replicas": most,
+        "target_ongoing_requests": settings.http_ongoing,
+        "upscale_delay_s": settings.http_grow_after_s,
+        "downscale_delay_s": settings.http_shrink_after_s,
+        "look_back_period_s": settings.http_look_back_s,
+        "metrics_interval_s": settings.http_look_back_s / REPORTS_IN_LOOK_BACK,
+    }
+    return {"autoscaling_config": scaling}
+
+
 def build(installation: Installation) -> serve.Application:
     """The application for an installation; every replica opens connections of its own."""
     settings = installation.settings
@@ -109,8 +128,8 @@ def build(installation: Installation) -> serve.Application:
 
     @serve.deployment(
         name="twinsync",
-        num_replicas=settings.http_replicas,
         graceful_shutdown_timeout_s=SHUTDOWN_TIMEOUT_S,
+        **replicas(settings),
         **REPLICA,
     )
     @serve.ingress(make_api)

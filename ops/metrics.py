@@ -54,6 +54,11 @@ CATALOGUE: tuple[Entry, ...] = (
         "gauge",
         "How long the oldest open dead letter has waited",
     ),
+    Entry(
+        "host", "ingest_actors", "twinsync_ingest_actors", "gauge", "Ingest actors, told by the first host"
+    ),
+    Entry("host", "queue_events", "twinsync_queue_waiting", "gauge", "Events but scans that no ingest holds"),
+    Entry("host", "queue_bulk", "twinsync_queue_bulk_waiting", "gauge", "Scans that no ingest holds"),
     Entry("gateway", "told", "twinsync_erp_commands_told", "counter", "Commands told to the ERP"),
     Entry("gateway", "confirmed", "twinsync_erp_confirmed", "counter", "Commands that the ERP confirmed"),
     Entry("gateway", "rejected", "twinsync_erp_rejected", "counter", "Commands that the ERP refused"),

@@ -19,6 +19,7 @@ from canonical.identity import Kind
 from twins.core.breaker import Breaker
 from twins.core.retries import Backoff, RetryBudget
 from twins.core.rules import Policy
+from twins.runtime.crew import Crew
 from twins.runtime.host import Residency
 from twins.runtime.line import Pace
 from twins.runtime.placement import Placement
@@ -70,10 +71,20 @@ class Settings(BaseSettings):
     amqp_prefix: str = "twinsync"
     """First word of the names of exchanges and queues."""
     prefetch: int = 2_000
-    """Messages of each queue in the ingest's hands, unacknowledged: an outage keeps no more in memory."""
+    """Messages of each queue in an ingest's hands, unacknowledged: an outage keeps no more in memory."""
     batch_size_max: int = 500
     latency_target_ms: Annotated[float, Field(gt=0)] = 100.0
     """How soon what may not wait is to be visible: scans are taken in portions that leave it the time."""
+    ingest_min: Annotated[int, Field(ge=1)] = 1
+    """Ingest actors that run at any time; see twins.runtime.crew for when there are more."""
+    ingest_max: Annotated[int | None, Field(ge=1)] = None
+    """None: two for three hosts, rounded up. A message takes an ingest some 100 µs and its host 160, so more
+    would only hold what hosts cannot take yet; and a twinsync of one host, on two cores, has one."""
+    ingest_deep: Annotated[int, Field(ge=1)] = 2_000
+    """Waiting messages above which an ingest more is started: as many again as one holds of a queue."""
+    ingest_grow_after_s: Annotated[float, Field(ge=0)] = 10.0
+    ingest_shrink_after_s: Annotated[float, Field(ge=0)] = 120.0
+    """How long no more than a tenth of that may wait before the one that came last goes."""
 
     database_pool_size: int = 4
     """PostgreSQL connections that each process keeps for reading; writing has its own, one or a few."""
@@ -149,7 +160,15 @@ class Settings(BaseSettings):
 
     http_host: str = "127.0.0.1"
     http_port: int = 8080
-    http_replicas: int = 1
+    http_replicas: Annotated[int, Field(ge=1)] = 1
+    http_replicas_max: Annotated[int | None, Field(ge=1)] = None
+    """None, or no more than *http_replicas*: so many run, whatever is asked."""
+    http_ongoing: Annotated[float, Field(gt=0)] = 5.0
+    """Requests at a time that a replica is to have: 500 reads a second, of 10 ms each."""
+    http_grow_after_s: Annotated[float, Field(ge=0)] = 10.0
+    http_shrink_after_s: Annotated[float, Field(ge=0)] = 300.0
+    http_look_back_s: Annotated[float, Field(gt=0)] = 30.0
+    """Over which time requests at a time are averaged."""
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     """``name:key`` each; the audit trail shows the name. A key without one is shown by its fingerprint."""
     webhook_secrets: dict[str, SecretStr] = Field(default_factory=dict)
@@ -188,6 +207,17 @@ class Settings(BaseSettings):
     @property
     def placement(self) -> Placement:
         return Placement(self.pooled_hosts, frozenset(self.dedicated_kinds))
+
+    @property
+    def crew(self) -> Crew:
+        most = -(-2 * self.pooled_hosts // 3) if self.ingest_max is None else self.ingest_max
+        return Crew(
+            self.ingest_min,
+            max(self.ingest_min, most),
+            self.ingest_deep,
+            self.ingest_grow_after_s,
+            self.ingest_shrink_after_s,
+        )
 
     @property
     def policy(self) -> Policy:

@@ -41,8 +41,10 @@ from twins.ports import (
     ErpCorrections,
     Intake,
     Publisher,
+    Queues,
 )
 from twins.runtime.clock import WallClock
+from twins.runtime.crew import Crew
 from twins.runtime.host import Aspect, Residency
 from twins.runtime.ingest import Directory
 from twins.runtime.inquiry import Inquiry
@@ -264,6 +266,17 @@ class Installation:
             batch_size_max=settings.batch_size_max,
             patience=self._patience(),
         )
+
+    @property
+    def crew(self) -> Crew:
+        return self.settings.crew
+
+    def queues(self) -> Queues | None:
+        if self.settings.amqp_url is None:
+            return None
+        from adapters.amqp.queues import AmqpQueues
+
+        return AmqpQueues(self.settings.amqp_url, prefix=self.settings.amqp_prefix)
 
     def _patience(self) -> Patience:
         from adapters.amqp.link import Patience

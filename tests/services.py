@@ -126,10 +126,10 @@ class Server:
 
 
 @contextlib.contextmanager
-def rabbitmq(folder: Path) -> Iterator[Server]:
-    """A broker of our own on the loopback. Raises: Unavailable."""
+def rabbitmq(folder: Path, address: str = "127.0.0.1") -> Iterator[Server]:
+    """A broker of our own, on the loopback unless told otherwise. Raises: Unavailable."""
     if not _RABBITMQ_SERVER.exists():
-        _install("rabbitmq-server")
+        install("rabbitmq-server")
     home = folder / "rabbitmq"
     home.mkdir()
     (home / "enabled_plugins").write_text("[].\n")
@@ -142,7 +142,7 @@ def rabbitmq(folder: Path) -> Iterator[Server]:
         "ERL_EPMD_PORT": str(mapper),
         "ERL_EPMD_ADDRESS": "127.0.0.1",
         "RABBITMQ_NODENAME": f"twinsync{port}@localhost",
-        "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+        "RABBITMQ_NODE_IP_ADDRESS": address,
         "RABBITMQ_NODE_PORT": str(port),
         "RABBITMQ_DIST_PORT": str(distribution),
         "RABBITMQ_MNESIA_BASE": str(home / "data"),
@@ -156,9 +156,9 @@ def rabbitmq(folder: Path) -> Iterator[Server]:
         _wait("the Erlang port mapper", lambda: _answers("127.0.0.1", mapper))
         log = home / "server.log"
         server = Server(
-            f"amqp://guest:guest@127.0.0.1:{port}/",
+            f"amqp://guest:guest@{address}:{port}/",
             lambda: _spawned([str(_RABBITMQ_SERVER)], environment, log),
-            lambda: _greets(port),
+            lambda: _greets(address, port),
             log,
         )
         server.start()
@@ -168,10 +168,10 @@ def rabbitmq(folder: Path) -> Iterator[Server]:
             server.stop()
 
 
-def _greets(port: int) -> bool:
+def _greets(address: str, port: int) -> bool:
     """Whether an AMQP 0-9-1 broker answers; the port alone opens before it is ready."""
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
+        with socket.create_connection((address, port), timeout=1) as connection:
             connection.sendall(b"AMQP\x00\x00\x09\x01")
             return connection.recv(1) == b"\x01"
     except OSError:
@@ -185,7 +185,7 @@ def _greets(port: int) -> bool:
 def postgres(folder: Path) -> Iterator[Server]:
     """A server of our own on the loopback. Raises: Unavailable."""
     if _postgres_programs() is None:
-        _install("postgresql")
+        install("postgresql")
     programs = _postgres_programs()
     if programs is None:
         raise Unavailable("the package postgresql installed no initdb")
@@ -294,7 +294,7 @@ def _wait(
         time.sleep(0.1)
 
 
-def _install(package: str) -> None:
+def install(package: str) -> None:
     """Install a Debian package without letting it start a server of its own. Raises: Unavailable."""
     by_hand = f"install it with 'apt-get install {package}'"
     if shutil.which("apt-get") is None:

@@ -710,3 +710,24 @@ class Consumer(Protocol):
     async def start(self) -> None: ...
 
     async def stop(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Messages in the queues of events that no consumer holds."""
+
+    events: int
+    bulk: int
+    """Scans, which come in masses and may wait."""
+
+    @property
+    def total(self) -> int:
+        return self.events + self.bulk
+
+
+class Queues(Protocol):
+    """What a broker says of its queues."""
+
+    async def waiting(self) -> Waiting:
+        """Raises: TransientFailure."""
+        ...

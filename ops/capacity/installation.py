@@ -21,7 +21,7 @@ class Inputs:
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """One prefix of queues, one database. *gathered* and more than one ingest are not built."""
+    """One prefix of queues, one database. *gathered* is not built."""
 
     hosts: int = 1
     ingests: int = 1
@@ -32,7 +32,7 @@ class Installation:
 
     @property
     def built(self) -> bool:
-        return self.ingests == 1 and not self.gathered
+        return not self.gathered
 
 
 AS_BUILT = Installation()

@@ -16,6 +16,7 @@ from aio_pika import DeliveryMode, Message, connect_robust
 from adapters.amqp.aside import FIELD, REASON
 from adapters.amqp.consumer import AmqpConsumer
 from adapters.amqp.publisher import AmqpPublisher
+from adapters.amqp.queues import AmqpQueues
 from adapters.amqp.topology import BULK_TYPES, Names, remove
 from adapters.embedded.delivery import EmbeddedPublisher
 from canonical.envelope import BODY_BYTES_MAX, STRUCTURED, parse
@@ -27,7 +28,7 @@ from tests.services import AMQP
 from tests.stories import golden, placed
 from tests.world import tell
 from twins.core.history import Arrival
-from twins.ports import Publication, Publisher, Rejected, Taken, Verdict
+from twins.ports import Publication, Publisher, Rejected, Taken, Verdict, Waiting
 
 
 @dataclass
@@ -286,6 +287,58 @@ async def test_a_host_that_is_away_holds_up_its_own_messages_alone() -> None:
         await way.consumer.stop()
         assert len(set(way.intake.ids())) == len(way.intake.ids()) == len(others) + len(waiting)
         assert await depth(way.url, way.names) == 0
+
+
+async def test_one_of_two_consumers_that_ends_leaves_the_rest_to_the_other() -> None:
+    """It finishes what it has begun, and what it held besides goes to the other: each is taken once."""
+    async with consuming() as way:
+        other = AmqpConsumer(way.url, way.intake, way.letters, prefix=way.names.prefix, prefetch=100)  # type: ignore[arg-type]
+        await other.start()
+        many = structured(*(placed(order=f"SO-{number}") for number in range(3_000)))
+        publishing = asyncio.create_task(way.publisher.publish(many))
+        await way.until(lambda: other.counts.consumed > 200)
+        await other.stop()
+        gone_after = other.counts.consumed
+        await publishing
+        await way.until(lambda: len(way.intake.taken) >= len(many))
+        assert len(set(way.intake.ids())) == len(way.intake.ids()) == len(many)
+        assert other.counts.consumed == gone_after < len(many)
+        assert way.consumer is not None
+        await way.consumer.stop()
+        assert await depth(way.url, way.names) == 0
+
+
+async def test_what_waits_is_counted_by_queue_and_without_what_is_in_hand() -> None:
+    url, prefix = broker_url(), f"test-{os.urandom(4).hex()}"
+    queues, publisher = AmqpQueues(url, prefix=prefix), AmqpPublisher(url, prefix=prefix)
+    assert await queues.waiting() == Waiting(events=0, bulk=0)
+    scan = tell("tracking/ups:1Z9", TrackingScanned(milestone=Milestone.DELIVERED))
+    await publisher.publish(structured(scan, scan, placed()))
+    assert await queues.waiting() == Waiting(events=1, bulk=2)
+    intake = Intake(gate=asyncio.Event())
+    consumer = AmqpConsumer(url, intake, Letters(), prefix=prefix)  # type: ignore[arg-type]
+    await consumer.start()
+    await asyncio.wait_for(intake.entered.wait(), 10)
+    async with asyncio.timeout(10):
+        while (await queues.waiting()).total:
+            await asyncio.sleep(0.02)
+    await crash(consumer)
+    async with asyncio.timeout(10):
+        while await queues.waiting() != Waiting(events=1, bulk=2):
+            await asyncio.sleep(0.02)
+    await publisher.close()
+    async with await connect_robust(url) as admin:
+        await remove(await admin.channel(), Names(prefix))
+        with pytest.raises(TransientFailure):
+            await queues.waiting()
+        assert (await queues.waiting()).total == 0, "declared anew"
+        await queues.close()
+        await remove(await admin.channel(), Names(prefix))
+
+
+async def test_where_no_broker_is_nobody_knows_what_waits() -> None:
+    with pytest.raises(TransientFailure):
+        await AmqpQueues("amqp://guest:guest@127.0.0.1:9/").waiting()
 
 
 async def test_scans_wait_in_a_queue_of_their_own() -> None:

@@ -76,7 +76,14 @@ async def kill_host(stroke: Stroke, stage: Stage) -> Struck:
 
 
 async def kill_ingest(stroke: Stroke, stage: Stage) -> Struck:
-    return await _kill(stroke, "ingest")
+    """One of those that run; while all are being started, the first."""
+    import ray
+
+    from twins.runtime.ingests import ingest_name, ingest_names
+
+    known = ray.util.list_named_actors(all_namespaces=True)
+    names = ingest_names([one["name"] for one in known if one["namespace"] == NAMESPACE])
+    return await _kill(stroke, Random(stroke.after).choice(names or [ingest_name(0)]))
 
 
 async def kill_gateway(stroke: Stroke, stage: Stage) -> Struck:

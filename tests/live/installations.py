@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Sequence
@@ -70,6 +71,16 @@ def broker() -> str:
     if url is None:
         pytest.skip(f"no RabbitMQ: run through 'make test', or set {AMQP}")
     return url
+
+
+async def all_stored(installation: Installation, ids: set[str]) -> None:
+    store = installation.store()
+    try:
+        async with asyncio.timeout(60):
+            while sum((await store.arrivals()).values()) < len(ids):
+                await asyncio.sleep(0.2)
+    finally:
+        await store.close()
 
 
 async def assert_equal(installation: Installation, events: Sequence[Event]) -> None:

@@ -19,8 +19,7 @@ from canonical.identity import Kind
 from ops.demo.day import in_order, make_day
 from ops.demo.disorder import disorder
 from ops.demo.telling import told, told_once
-from ops.wiring import Installation
-from tests.live.installations import assert_equal, broker, publish, running, settings
+from tests.live.installations import all_stored, assert_equal, broker, publish, running, settings
 from tests.stories import ORDER, golden
 from twins.ports import Publication
 from twins.runtime.ingest import Directory
@@ -36,7 +35,7 @@ async def test_a_dedicated_twin_is_an_actor_under_its_own_name(tmp_path: Path) -
     async with running(settings(tmp_path, dedicated_kinds=(Kind.ORDER,))) as installation:
         await publish(installation, golden())
         names = {known["name"] for known in ray.util.list_named_actors(all_namespaces=True)}
-        assert {f"order/{ORDER}", "host-0", "ingest"} <= names
+        assert {f"order/{ORDER}", "host-0", "ingest-0"} <= names
         assert not any(name.startswith("stock/") for name in names)
         await assert_equal(installation, golden())
 
@@ -70,13 +69,13 @@ async def test_hosts_ingest_and_gateways_that_die_come_back_and_nothing_is_lost_
             sweep_every_s=0.5,
         )
         async with running(chosen) as installation:
-            dying = ("host-0", "ingest", "gateway-main", "host-0", "ingest")
+            dying = ("host-0", "ingest-0", "gateway-main", "host-0", "ingest-0")
             for number, name in enumerate(dying):
                 flowing = asyncio.create_task(publish(installation, events[number :: len(dying)]))
                 await asyncio.sleep(0.1)
                 ray.kill(ray.get_actor(name, "twinsync"), no_restart=False)
                 await flowing
-            await _all_stored(installation, {event.event_id for event in events})
+            await all_stored(installation, {event.event_id for event in events})
             await assert_equal(installation, events)
             connector = SimulatedErpConnector(erp.url)
             held = await connector.live_documents()
@@ -90,7 +89,7 @@ async def test_hosts_ingest_and_gateways_that_die_come_back_and_nothing_is_lost_
             assert len(live) > 100
 
 
-@pytest.mark.parametrize("frozen", ["host-0", "ingest"])
+@pytest.mark.parametrize("frozen", ["host-0", "ingest-0"])
 async def test_an_actor_that_freezes_is_replaced_and_what_comes_meanwhile_is_not_lost(
     tmp_path: Path, frozen: str
 ) -> None:
@@ -104,7 +103,7 @@ async def test_an_actor_that_freezes_is_replaced_and_what_comes_meanwhile_is_not
         os.kill(before, signal.SIGSTOP)
         try:
             await publish(installation, golden())
-            await _all_stored(installation, {event.event_id for event in golden()})
+            await all_stored(installation, {event.event_id for event in golden()})
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(before, signal.SIGCONT)
@@ -126,16 +125,6 @@ async def test_a_host_that_is_busy_is_not_taken_for_frozen(tmp_path: Path) -> No
         assert len(one_batch) > 10_000
         await Directory(installation.placement, RayCalls(installation)).take(one_batch)
         assert await host.alive.remote() == before
-
-
-async def _all_stored(installation: Installation, ids: set[str]) -> None:
-    store = installation.store()
-    try:
-        async with asyncio.timeout(60):
-            while sum((await store.arrivals()).values()) < len(ids):
-                await asyncio.sleep(0.2)
-    finally:
-        await store.close()
 
 
 async def test_an_actor_whose_epoch_was_taken_exits_and_its_callers_are_told_to_come_again(

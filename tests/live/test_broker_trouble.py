@@ -347,6 +347,39 @@ async def test_a_message_that_kills_its_consumer_takes_no_other_with_it(way: Way
     assert {one.body for one in deadly.taken} == {one.body for one in some[1:]}
 
 
+async def test_a_message_that_kills_whichever_of_two_consumers_has_it_takes_no_other_with_it(
+    way: Way,
+) -> None:
+    """While one dies the other goes on; what came back three times comes alone to either."""
+    await way.consumer.stop()
+    some = [*orders(1, "POISON"), *orders(50, "INNOCENT")]
+    await way.publish(some)
+    crew = DeadlyIntake(), DeadlyIntake()
+
+    async def live_again(intake: DeadlyIntake) -> None:
+        while True:
+            intake.died.clear()
+            doomed = way.another(intake)
+            await doomed.start()
+            try:
+                await intake.died.wait()
+                intake.deaths += 1
+            finally:
+                await crash(doomed)
+
+    lives = [asyncio.create_task(live_again(intake)) for intake in crew]
+    letters = await dead_letters(way)
+    await way.until(lambda: len({one.body for intake in crew for one in intake.taken}) == 50)
+    for life in lives:
+        life.cancel()
+    await asyncio.wait(lives)
+    assert [letter.body for letter, _ in letters] == [some[0].body]
+    assert "given up after 20 deliveries" in letters[0][1].reason
+    assert {one.body for intake in crew for one in intake.taken} == {one.body for one in some[1:]}
+    assert sum(intake.deaths for intake in crew) <= DELIVERY_LIMIT + 1
+    assert await way.left() == 0
+
+
 class BreakingIntake(Intake):
     broke = 0
 
@@ -361,6 +394,7 @@ class DeadlyIntake(Intake):
     def __init__(self) -> None:
         super().__init__()
         self.died = asyncio.Event()
+        self.deaths = 0
 
     async def take(self, messages: Sequence[Publication], *, may_wait: bool = False) -> list[Verdict]:
         if any(b"POISON" in message.body for message in messages):

@@ -1,21 +1,34 @@
-"""A day over RabbitMQ while a node is added, hosts move to it, and it is killed: four hosts, one machine.
+"""A day over RabbitMQ while a node is added, hosts move to it, and it is lost: four hosts, one machine.
 
     python -m tests.services run -- python -m tests.nodes
+    python -m tests.nodes --namespaces
 
-Exit status 0 where every host was where it should be, nothing was lost, and all is as the pure core says.
+The second way has each node in a network namespace of its own, and loses the second by cutting the link
+between them: its hosts go on there and reach the database, but their epochs have passed. It starts its own
+RabbitMQ.
+
+Exit status 0 where every host was where it should be, nothing was lost, and all is as the pure core says; 2
+where this machine permits no namespaces.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import logging
+import os
 import secrets
 import shutil
+import signal
+import sqlite3
+import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,36 +40,119 @@ from ops.demo.disorder import disorder
 from ops.demo.telling import told
 from ops.local import ray_home
 from tests.live.installations import broker, publish, running, settings
+from tests.nodes.namespaces import FATE, NEAR_ADDRESS, FarNode, Namespaces, namespaces
+from tests.services import Unavailable, rabbitmq
 
 HOSTS, ORDERS, AT_ONCE = 4, 120, 10
 out = Console(width=150)
 
 
+@dataclass(frozen=True)
+class Stage:
+    """One node that stays, and a second that comes and goes."""
+
+    head: Any
+    """As Cluster takes it for its first node."""
+    amqp_url: str
+    add: Callable[[Any], Any]
+    """Answers the second node, which may not have joined yet."""
+    lose: Callable[[Any], None]
+    lost: str
+    remove: Callable[[Any, Any], None]
+    """Leave nothing of it."""
+
+
 def main() -> int:
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("--namespaces", action="store_true")
+    arguments.add_argument("--within", nargs=3, help=argparse.SUPPRESS)
+    asked = arguments.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    if asked.namespaces:
+        return _in_namespaces()
     logging.getLogger("ray").setLevel(logging.ERROR)
     Path(".build").mkdir(exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="nodes-", dir=".build")).resolve()
     try:
-        with ray_home(folder / "ray"):
-            import ray
-            from ray.cluster_utils import Cluster
-
-            from tests.faults.stage import HEALTH
-
-            head = {"num_cpus": 2, "include_dashboard": False, "_system_config": HEALTH}
-            cluster = Cluster(initialize_head=True, head_node_args=head)
-            try:
-                ray.init(cluster.address, namespace="twinsync", log_to_driver=False, logging_level="ERROR")
-                asyncio.run(_play(cluster, folder))
-            finally:
-                ray.shutdown()
-                cluster.shutdown()
+        with _apart(Namespaces(*asked.within), folder) if asked.within else _beside() as stage:
+            _on_ray(stage, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return 0
 
 
-async def _play(cluster: Any, folder: Path) -> None:
+def _in_namespaces() -> int:
+    """Play it in the near namespace, in a process of its own: one that has started cannot enter."""
+    try:
+        with namespaces() as made:
+            myself = [sys.executable, "-m", "tests.nodes", "--within", made.near, made.far, made.link]
+            return subprocess.run(
+                made.within(made.near, myself), env=os.environ | FATE, check=False
+            ).returncode
+    except Unavailable as unavailable:
+        out.print(f"nodes: NOT TESTED in namespaces of their own. {unavailable}")
+        return 2
+
+
+@contextlib.contextmanager
+def _beside() -> Iterator[Stage]:
+    """Nodes on the loopback; the second one's raylet is killed."""
+    yield Stage(
+        head={},
+        amqp_url=broker(),
+        add=lambda cluster: cluster.add_node(num_cpus=2),
+        lose=lambda node: node.all_processes["raylet"][0].process.kill(),
+        lost="that node is killed",
+        remove=lambda cluster, node: cluster.remove_node(node, allow_graceful=False),
+    )
+
+
+@contextlib.contextmanager
+def _apart(there: Namespaces, folder: Path) -> Iterator[Stage]:
+    """Within the near namespace; the second node is in the far one, and the link between them is cut."""
+
+    def remove(_: Any, node: FarNode) -> None:
+        there.mend()
+        node.remove()
+
+    (folder / "broker").mkdir()
+    log = folder / "far.log"
+    with rabbitmq(folder / "broker", NEAR_ADDRESS) as server:
+        try:
+            yield Stage(
+                head={"node_ip_address": NEAR_ADDRESS},
+                amqp_url=server.url,
+                add=lambda cluster: FarNode(there, cluster.address, log),
+                lose=lambda _: there.cut(),
+                lost="the link to it is cut",
+                remove=remove,
+            )
+        except BaseException:
+            if log.exists():
+                out.print("The far node said:", log.read_text(errors="replace")[-2_000:], markup=False)
+            raise
+
+
+def _on_ray(stage: Stage, folder: Path) -> None:
+    with ray_home(folder / "ray"):
+        import ray
+        from ray.cluster_utils import Cluster
+
+        from tests.faults.stage import HEALTH
+
+        head = {"num_cpus": 2, "include_dashboard": False, "_system_config": HEALTH, **stage.head}
+        cluster = Cluster(initialize_head=True, head_node_args=head)
+        try:
+            options = {"namespace": "twinsync", "log_to_driver": False, "logging_level": "ERROR"}
+            here = {"_" + name: value for name, value in stage.head.items()}
+            ray.init(cluster.address, **options, **here)
+            asyncio.run(_play(cluster, stage, folder))
+        finally:
+            ray.shutdown()
+            cluster.shutdown()
+
+
+async def _play(cluster: Any, stage: Stage, folder: Path) -> None:
     from tests.live.installations import assert_equal
     from twins.runtime.moving import rebalance
 
@@ -65,8 +161,9 @@ async def _play(cluster: Any, folder: Path) -> None:
     chosen = settings(
         folder,
         pooled_hosts=HOSTS,
-        amqp_url=broker(),
+        amqp_url=stage.amqp_url,
         amqp_prefix=f"nodes-{secrets.token_hex(3)}",
+        amqp_heartbeat_s=2,
         lease_s=3.0,
     )
     table = Table("", "seconds", "hosts by node", "events taken by then", box=None, header_style="dim")
@@ -83,20 +180,24 @@ async def _play(cluster: Any, folder: Path) -> None:
 
         await note("four hosts on one node", started, HOSTS)
         began = time.perf_counter()
-        second = cluster.add_node(num_cpus=2)
-        cluster.wait_for_nodes()
+        second = stage.add(cluster)
+        await _until_nodes(2)
         moves = await rebalance(installation)
         await note(f"a node is added; {len(moves)} hosts moved to it", began, 2, 2)
         assert await rebalance(installation) == []
         assert not telling.done(), "the day must go on while hosts move"
+        before = _epochs(installation)
         began = time.perf_counter()
-        second.all_processes["raylet"][0].process.kill()
-        await note("that node is killed; its hosts are back", began, HOSTS)
-        assert not telling.done(), "the day must go on while a node dies"
-        cluster.remove_node(second, allow_graceful=False)
+        stage.lose(second)
+        await _until_nodes(1)
+        await note(f"{stage.lost}; its hosts are back", began, HOSTS)
+        lost = {move.host for move in moves}
+        await _until_claimed(installation, {host: epoch for host, epoch in before.items() if host in lost})
+        assert not telling.done(), "the day must go on while a node is lost"
+        stage.remove(cluster, second)
         began = time.perf_counter()
-        cluster.add_node(num_cpus=2)
-        cluster.wait_for_nodes()
+        second = stage.add(cluster)
+        await _until_nodes(2)
         await rebalance(installation)
         await note("another node is added", began, 2, 2)
         assert not telling.done(), "the day must go on while hosts move again"
@@ -107,6 +208,7 @@ async def _play(cluster: Any, folder: Path) -> None:
         await _until_taken(installation, len({event.event_id for event in events}))
         await assert_equal(installation, list(distinct)[::-1])
         await note("all is as the pure core says", started, 2, 2)
+    stage.remove(cluster, second)
     out.print(table)
 
 
@@ -115,6 +217,29 @@ async def _tell(installation: Any, events: list[Any], moved: asyncio.Event) -> N
     for start in range(0, len(events), AT_ONCE):
         await publish(installation, events[start : start + AT_ONCE])
         await asyncio.sleep(0 if moved.is_set() else 0.3)
+
+
+async def _until_nodes(many: int) -> None:
+    """Until so many are alive."""
+    import ray
+
+    async with asyncio.timeout(60):
+        while sum(bool(node["Alive"]) for node in ray.nodes()) != many:
+            await asyncio.sleep(0.1)
+
+
+def _epochs(installation: Any) -> dict[str, int]:
+    """Host → the newest epoch that was claimed under its name."""
+    file = installation.settings.data_dir / "twinsync.sqlite"
+    with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
+        return dict(database.execute("SELECT host, epoch FROM hosts"))
+
+
+async def _until_claimed(installation: Any, before: dict[str, int]) -> None:
+    """Until each of these hosts has a later epoch than this: what its predecessor does counts no more."""
+    async with asyncio.timeout(60):
+        while any(_epochs(installation)[host] <= epoch for host, epoch in before.items()):
+            await asyncio.sleep(0.2)
 
 
 async def _until_spread(installation: Any, spread: tuple[int, ...]) -> None:

@@ -91,7 +91,7 @@ def test_the_head_offers_no_cpu(config: dict[str, Any]) -> None:
 
 
 def test_one_worker_may_fall(config: dict[str, Any]) -> None:
-    """The rule of docs/scaling.md: two cores a host and for ingest, one a replica and for the gateways."""
+    """The rule of docs/scaling.md: two cores a host and an ingest, one a replica and for the gateways."""
     complete, told = prepared(config), environment(config)
     (worker,) = (
         kind
@@ -100,7 +100,8 @@ def test_one_worker_may_fall(config: dict[str, Any]) -> None:
     )
     (started,) = re.findall(r"--num-cpus=(\d+)", "".join(config["worker_start_ray_commands"])) or [None]
     each = int(started) if started else worker["resources"]["CPU"]
-    cores = 2 * int(told["TWINSYNC_POOLED_HOSTS"]) + 2 + int(told["TWINSYNC_HTTP_REPLICAS"]) + 1
+    hosts, ingests = int(told["TWINSYNC_POOLED_HOSTS"]), int(told["TWINSYNC_INGEST_MAX"])
+    cores = 2 * hosts + 2 * ingests + int(told["TWINSYNC_HTTP_REPLICAS"]) + 1
     assert (worker["min_workers"] - 1) * each >= cores
 
 

@@ -171,7 +171,8 @@ def test_workers_come_and_go_within_bounds_and_one_may_fall(
     (application,) = yaml.safe_load(spec["serveConfigV2"])["applications"]
     (deployment,) = application["deployments"]
     replicas = deployment["autoscaling_config"]["min_replicas"]
-    cores = 2 * int(settings["TWINSYNC_POOLED_HOSTS"]) + 2 + replicas + 1
+    hosts, ingests = int(settings["TWINSYNC_POOLED_HOSTS"]), int(settings["TWINSYNC_INGEST_MAX"])
+    cores = 2 * hosts + 2 * ingests + replicas + 1
     assert (group["minReplicas"] - 1) * int(group["rayStartParams"]["num-cpus"]) >= cores
 
 
@@ -202,6 +203,34 @@ def test_serves_own_schema_takes_the_configuration(spec: dict[str, Any]) -> None
     for deployment in told.applications[0].deployments:
         assert deployment.autoscaling_config is not None
         assert deployment.autoscaling_config.keys() <= AutoscalingConfig.model_fields.keys()
+
+
+def test_replicas_come_and_go_as_settings_have_it_as_shipped(spec: dict[str, Any], serve_app: Any) -> None:
+    """What the file says goes before what the application says: they must not differ without need."""
+    from ray.serve.config import AutoscalingConfig
+
+    (application,) = yaml.safe_load(spec["serveConfigV2"])["applications"]
+    (deployment,) = application["deployments"]
+    told = AutoscalingConfig(**deployment["autoscaling_config"])
+    shipped = Settings(http_replicas=told.min_replicas, http_replicas_max=told.max_replicas)
+    assert AutoscalingConfig(**serve_app.replicas(shipped)["autoscaling_config"]) == told
+    assert deployment["max_ongoing_requests"] == serve_app.REPLICA["max_ongoing_requests"]
+
+
+@pytest.mark.parametrize("most", [None, 1, 3])
+def test_without_a_greater_maximum_the_number_of_replicas_is_fixed(serve_app: Any, most: int | None) -> None:
+    assert serve_app.replicas(Settings(http_replicas=3, http_replicas_max=most)) == {"num_replicas": 3}
+
+
+def test_a_deployment_that_scales_takes_many_requests_at_a_time_all_the_same(
+    serve_app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TWINSYNC_HTTP_REPLICAS", "2")
+    monkeypatch.setenv("TWINSYNC_HTTP_REPLICAS_MAX", "4")
+    deployment = built(serve_app, "app")._bound_deployment
+    scaling = deployment._deployment_config.autoscaling_config
+    assert (scaling.min_replicas, scaling.max_replicas, scaling.target_ongoing_requests) == (2, 4, 5)
+    assert deployment.max_ongoing_requests == serve_app.ONGOING_REQUESTS_MAX
 
 
 def test_serves_schema_would_refuse_a_typing_error(spec: dict[str, Any]) -> None:

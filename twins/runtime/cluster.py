@@ -36,16 +36,19 @@ from twins.ports import (
     GapStore,
     Intake,
     Publication,
+    Queues,
     TwinStore,
     Verdict,
 )
 from twins.runtime.clock import WallClock
+from twins.runtime.crew import Crew
 from twins.runtime.expiring import Expiring
 from twins.runtime.gaps import GapWatch
 from twins.runtime.gateway import Gateway
 from twins.runtime.host import Aspect, Residency, TwinHost
 from twins.runtime.in_time import in_time
 from twins.runtime.ingest import Directory
+from twins.runtime.ingests import IngestWatch, ingest_name, ingest_names
 from twins.runtime.letters import LetterWatch
 from twins.runtime.line import ErpLine, Pace
 from twins.runtime.placement import Placement, is_dedicated
@@ -55,13 +58,14 @@ from twins.runtime.stamps import Board, Place
 _log = structlog.get_logger()
 
 NAMESPACE = "twinsync"
-INGEST = "ingest"
 WATCH = "watch"
 """Name of the concurrency group in which an actor says that it is alive."""
 PERIODS_CACHE_S = 5.0
 READY_EVERY_S = 0.5
 START_S = 60.0
 """How long an actor may take to start before it counts as frozen."""
+GONE_WITHIN_S, GONE_LOOK_S = 5.0, 0.02
+"""How long, and how often, it is looked whether an actor that was killed is gone."""
 MOVING_S, MOVING_LOOK_S = 3.0, 0.05
 """How long, and how often, a host is called again that cannot be reached."""
 METRICS_WITHIN_S = 3.0
@@ -125,7 +129,14 @@ class Wiring(Protocol):
 
     def shadow(self, erp: str) -> Shadow: ...
 
+    @property
+    def crew(self) -> Crew: ...
+
     def consumer(self, intake: Intake, dead_letters: DeadLetters) -> Consumer | None: ...
+
+    def queues(self) -> Queues | None:
+        """None without a broker."""
+        ...
 
     def backfill(self) -> Backfill | None: ...
 
@@ -202,6 +213,7 @@ class HostActor(Watched, TwinHost):
         self._gaps = GapWatch(store, wiring.backfill(), WallClock(), wiring.backfill_patience)
         self._letters = LetterWatch()
         self._leads = name == placement.pooled_names()[0]
+        self._ingests = _ingest_watch(wiring) if self._leads else None
         self._schedule = wiring.schedule(directory) if self._leads else None
         self._timers: asyncio.Task[None] | None = None
         self._renewing: asyncio.Task[None] | None = None
@@ -226,10 +238,12 @@ class HostActor(Watched, TwinHost):
         return None if self._board is None else self._board.place
 
     async def sweep(self) -> int:
-        """The first host also wakes an ingest without a broker, asks for what is missing, counts dead
-        letters, and reconciles when it is due.
+        """The first host also keeps as many ingest actors as the queues need, wakes those without a broker,
+        asks for what is missing, counts dead letters, and reconciles when it is due.
         """
         overdue = await super().sweep()
+        if self._ingests is not None:
+            await self._ingests.look()
         if self._leads:
             await wake(self._wiring)
             await self._gaps.look()
@@ -254,6 +268,7 @@ class HostActor(Watched, TwinHost):
             "missing_numbers": self._gaps.missing,
             "dead_letters": self._letters.open,
             "dead_letter_oldest_s": self._letters.oldest_s,
+            **(self._ingests.figures() if self._ingests is not None else {}),
             **self._reconciled(),
         }
 
@@ -281,8 +296,23 @@ def _board(host: str) -> Board | None:
     return Board() if hasattr(os, "memfd_create") and not is_dedicated(host) else None
 
 
+def _ingest_watch(wiring: Wiring) -> IngestWatch | None:
+    """Without a broker there is nothing that more could take."""
+    queues = wiring.queues()
+    if queues is None:
+        return None
+    return IngestWatch(
+        wiring.crew,
+        queues,
+        _running,
+        lambda name: start_ingest(wiring, name),
+        lambda name: ray.get_actor(name, NAMESPACE).drain.remote(),
+        monotonic,
+    )
+
+
 class IngestActor(Watched):
-    """Consumes from the broker into the twins."""
+    """Consumes from the broker into the twins. Any takes any message, as order does not matter."""
 
     def __init__(self, wiring: Wiring) -> None:
         wiring.set_up_process()
@@ -295,7 +325,8 @@ class IngestActor(Watched):
     async def ready(self) -> None:
         """Consume. Raises: TransientFailure where the broker is away."""
         self._is_called = True
-        self._watch(self._wiring)
+        if ray.get_runtime_context().get_actor_name() == ingest_name(0):
+            self._watch(self._wiring)
         async with self._starting:
             if not self._started and self._consumer is not None:
                 await self._consumer.start()
@@ -304,6 +335,12 @@ class IngestActor(Watched):
     async def stop(self) -> None:
         if self._consumer is not None and self._started:
             await self._consumer.stop()
+
+    async def drain(self) -> None:
+        """Finish what is being taken, and end: an actor that exits by itself is not started anew."""
+        await self.stop()
+        _log.warning("ingest_drained")
+        ray.actor.exit_actor()
 
 
 class GatewayActor(Watched):
@@ -481,6 +518,15 @@ def start_host(wiring: Wiring, name: str, place: Any = "SPREAD") -> Any:
     return _RemoteHost.options(name=name, **_ACTOR | {"scheduling_strategy": place}).remote(wiring, name)
 
 
+def start_ingest(wiring: Wiring, name: str) -> Any:
+    return _RemoteIngest.options(name=name, **_ACTOR).remote(wiring)
+
+
+def _least_ingests(wiring: Wiring) -> list[str]:
+    """Those that run at any time."""
+    return [ingest_name(number) for number in range(wiring.crew.least)]
+
+
 async def start(wiring: Wiring) -> None:
     """Start what is not running yet: hosts, gateways, ingest. Returns when all of them answer."""
     hosts = [start_host(wiring, name) for name in wiring.placement.pooled_names()]
@@ -488,17 +534,26 @@ async def start(wiring: Wiring) -> None:
         _RemoteGateway.options(name=_gateway_name(erp), **_ACTOR).remote(wiring, erp) for erp in wiring.erps
     ]
     await asyncio.gather(*(actor.ready.remote() for actor in (*hosts, *gateways)))
-    ingest = _RemoteIngest.options(name=INGEST, **_ACTOR).remote(wiring)
-    await ingest.ready.remote()
+    ingests = [start_ingest(wiring, name) for name in _least_ingests(wiring)]
+    await asyncio.gather(*(ingest.ready.remote() for ingest in ingests))
 
 
 async def wake(wiring: Wiring) -> None:
-    """Make sure that ingest and gateways run, which does nothing where they do. Raises: TransientFailure."""
+    """Make sure that ingest and gateways run, which does nothing where they do. Raises: TransientFailure.
+
+    An ingest that may come and go is woken too, and not missed.
+    """
+    names = [*_least_ingests(wiring), *(_gateway_name(erp) for erp in wiring.erps)]
+    further = set(ingest_names(_running())) - set(names)
+    await asyncio.gather(*map(_wake, further), return_exceptions=True)
     try:
-        names = [INGEST, *(_gateway_name(erp) for erp in wiring.erps)]
-        await asyncio.gather(*(ray.get_actor(name, NAMESPACE).ready.remote() for name in names))
+        await asyncio.gather(*map(_wake, names))
     except (RayActorError, RayTaskError, ValueError) as error:
         raise TransientFailure(f"cannot wake ingest and gateways: {error}") from error
+
+
+async def _wake(name: str) -> None:
+    await ray.get_actor(name, NAMESPACE).ready.remote()
 
 
 async def _watch_others(wiring: Wiring, myself: str) -> None:
@@ -568,18 +623,29 @@ def _running() -> list[str]:
 
 async def stop(wiring: Wiring) -> None:
     """End the actors of this installation, ingest first; what is committed stays, the rest comes again."""
+    ingests = ingest_names(_running())
+    await asyncio.gather(*map(_stop_ingest, ingests))
+    hosts = {*wiring.placement.pooled_names(), *(name for name in _running() if is_dedicated(name))}
+    gateways = (_gateway_name(erp) for erp in wiring.erps)
+    await _end({*ingests, *gateways, *hosts})
+    await _end(set(ingest_names(_running())))  # the first host may have started one meanwhile
+
+
+async def _stop_ingest(name: str) -> None:
     try:
-        ingest = ray.get_actor(INGEST, NAMESPACE)
-        await ingest.stop.remote()
+        await ray.get_actor(name, NAMESPACE).stop.remote()
     except (RayActorError, ValueError) as error:
-        _log.info("ingest_not_running", reason=str(error))
-    names = {INGEST, *(_gateway_name(erp) for erp in wiring.erps), *wiring.placement.pooled_names()}
-    names |= {name for name in _running() if is_dedicated(name)}
+        _log.info("ingest_not_running", actor=name, reason=str(error))
+
+
+async def _end(names: set[str]) -> None:
+    """Returns when nobody finds them any more, or after a while."""
     for name in names:
-        try:
+        with suppress(ValueError):
             ray.kill(ray.get_actor(name, NAMESPACE))
-        except ValueError:
-            continue
+    give_up_at = monotonic() + GONE_WITHIN_S
+    while names & set(_running()) and monotonic() < give_up_at:  # noqa: ASYNC110 - Ray says so to nobody
+        await asyncio.sleep(GONE_LOOK_S)
 
 
 async def metrics(wiring: Wiring) -> dict[tuple[str, str], dict[str, float]]:
