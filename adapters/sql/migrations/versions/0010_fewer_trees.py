@@ -1,4 +1,4 @@
-"""Fewer trees to change: twins and registers in those of their keys, only what has a deadline among deadlines."""
+"""Twins and registers live in the trees of their keys; only what has a deadline is among deadlines."""
 
 from __future__ import annotations
 
