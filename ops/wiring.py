@@ -59,9 +59,10 @@ if TYPE_CHECKING:
 
 LETTERS_CACHE_KB = 2_048
 
-GC_THRESHOLDS = 10_000, 10, 1_000
-"""Allocations between collections of the youngest objects (a millisecond each; Python's 700 suits short
-scripts), and of these between those of the older, and oldest: a full one takes seconds and finds nothing."""
+GC_THRESHOLDS = 50_000, 2_000, 1_000
+"""Allocations between collections of the youngest objects (some 20 ms each; Python's 700 suits short
+scripts), and of these between those of the older, and oldest: they take seconds and find nothing. Where many
+twins are in memory each object looked at is a cache miss: with 10,000 and 10 it was a fifth of a batch."""
 SWITCH_S = 0.0005
 """How long a thread may keep others waiting for the interpreter; Python's 5 ms is a quarter of a batch."""
 

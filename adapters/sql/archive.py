@@ -17,6 +17,7 @@ from pydantic_core import from_json, to_json
 from sqlalchemy import Connection, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from adapters.sql.named import named
 from adapters.sql.rows import Read, Row
 from adapters.sql.tables import archive, events, twins
 from canonical.errors import InvariantViolated
@@ -60,15 +61,13 @@ def unpacked(twin: str, body: bytes) -> list[Row]:
 
 def told_of(connection: Connection, names: Sequence[str]) -> list[Read]:
     """Everything that was told of these twins, archived or not."""
-    if not names:
-        return []
-    live = connection.execute(select(events).where(events.c.twin.in_(names))).mappings()
-    return [*live, *archived_of(connection, names)]
+    live = named(connection, events, names)
+    return [*(row._mapping for row in live), *archived_of(connection, names)]
 
 
 def archived_of(connection: Connection, names: Sequence[str]) -> list[Row]:
-    wanted = select(archive.c.twin, archive.c.body).where(archive.c.twin.in_(names))
-    return [row for twin, body in connection.execute(wanted) for row in unpacked(twin, body)]
+    found = named(connection, archive, names, "twin", "body")
+    return [row for twin, body in found for row in unpacked(twin, body)]
 
 
 def archived_count() -> Any:

@@ -34,6 +34,7 @@ from adapters.sql.engine import Tuning
 from adapters.sql.epochs import assert_epoch, chunks
 from adapters.sql.erp_control import ErpControlRows
 from adapters.sql.letters import LetterRows
+from adapters.sql.named import named
 from adapters.sql.reconciliations import ReconciliationRows
 from adapters.sql.routes import address
 from adapters.sql.tables import archive as archive_table
@@ -189,10 +190,7 @@ class SqlStore(LetterRows, ErpControlRows, CutoverRows, CommandRows, Reconciliat
                     if one is not None
                 ],
             ),
-            (
-                many(twins, "twin"),
-                [rows.twin_row(one, now) for one in effects.touched.values()],
-            ),
+            *self._touched([rows.twin_row(one, now) for one in effects.touched.values()]),
             (many(postings, "key", "version"), records),
             (many(commands), told),
             (
@@ -203,6 +201,10 @@ class SqlStore(LetterRows, ErpControlRows, CutoverRows, CommandRows, Reconciliat
                 ],
             ),
         ]
+
+    def _touched(self, changed: list[rows.Row]) -> list[tuple[ManyRows, list[rows.Row]]]:
+        written = [(self._many(twins, "twin"), changed)]
+        return [*written, (_MOVED, changed)] if self._writer.dialect.name == "sqlite" else written
 
     async def mail(self, limit: int) -> list[Contribution]:
         return [rows.read_register(row) for row in await self._rows(select(mail).limit(limit))]
@@ -355,7 +357,7 @@ class SqlStore(LetterRows, ErpControlRows, CutoverRows, CommandRows, Reconciliat
         """Insert rows, or with a *key* replace those that are there."""
         if table.name not in self._prepared:
             statement = self._upsert(table, *key) if key else table.insert()
-            self._prepared[table.name] = ManyRows(statement, table, self._writer.dialect)
+            self._prepared[table.name] = _compiled(statement, table, self._writer.dialect)
         return self._prepared[table.name]
 
     def _upsert(self, table: Table, *key: str) -> Any:
@@ -365,6 +367,8 @@ class SqlStore(LetterRows, ErpControlRows, CutoverRows, CommandRows, Reconciliat
             for column in table.c
             if column.name not in key and column is not postings.c.erp  # a document stays where it is
         }
+        if table is twins and self._writer.dialect.name == "sqlite":
+            changes = {name: change for name, change in changes.items() if name not in INDEXED}
         newer = statement.excluded.version > table.c.version if table in (registers, mail) else None
         return statement.on_conflict_do_update(index_elements=list(key), set_=changes, where=newer)
 
@@ -379,15 +383,14 @@ class ManyRows:
     it asks for the interpreter's lock once a row.
     """
 
-    def __init__(self, statement: Any, table: Table, dialect: Dialect) -> None:
-        names = [column.name for column in table.c if column.autoincrement is not True]
-        compiled = statement.compile(dialect=dialect, column_keys=names)
-        self._sql = str(compiled)
-        self._values = itemgetter(*compiled.positiontup)
+    def __init__(self, sql: str, columns: Sequence[str], dialect: str) -> None:
+        """*columns*: what the statement takes for a row, in its order."""
+        self._sql = sql
+        self._values = itemgetter(*columns)
         self._many: dict[int, str] = {}
-        if dialect.name == "sqlite":
-            row = f"({', '.join('?' * len(compiled.positiontup))})"
-            self._many = {size: self._sql.replace(row, ", ".join([row] * size), 1) for size in ROWS_AT_ONCE}
+        if dialect == "sqlite":
+            row = f"({', '.join('?' * len(columns))})"
+            self._many = {size: sql.replace(row, ", ".join([row] * size), 1) for size in ROWS_AT_ONCE}
 
     def __call__(self, connection: Connection, values: Sequence[rows.Row]) -> None:
         left = list(map(self._values, values))
@@ -399,11 +402,25 @@ class ManyRows:
             connection.exec_driver_sql(self._sql, left)
 
 
+def _compiled(statement: Any, table: Table, dialect: Dialect) -> ManyRows:
+    names = [column.name for column in table.c if column.autoincrement is not True]
+    compiled = statement.compile(dialect=dialect, column_keys=names)
+    return ManyRows(str(compiled), compiled.positiontup, dialect.name)
+
+
+_MOVED = ManyRows(
+    "UPDATE twins SET status = column2, due_at = column3, closed_at = column4 FROM (VALUES (?, ?, ?, ?))"
+    " WHERE twin = column1 AND (status, due_at, closed_at) IS NOT (column2, column3, column4)",
+    ("twin", "status", "due_at", "closed_at"),
+    "sqlite",
+)
+"""SQLite writes an index anew for each column that a statement names, whether it changes or not."""
+INDEXED = ("status", "due_at", "closed_at")
+
+
 def _load(connection: Connection, refs: Sequence[TwinRef], whole: bool) -> dict[TwinRef, Stored]:
     names = [str(ref) for ref in refs]
-    versions: dict[str, int] = {}
-    for row in connection.execute(select(twins.c.twin, twins.c.version).where(twins.c.twin.in_(names))):
-        versions[row.twin] = row.version
+    versions = {twin: version for twin, version in named(connection, twins, names, "twin", "version")}
     known = list(versions)
     kept, void = _checkpoints(connection, known)
     partly = set() if whole else kept.keys()
@@ -412,13 +429,10 @@ def _load(connection: Connection, refs: Sequence[TwinRef], whole: bool) -> dict[
         told[name] = _events_after(connection, name, kept[name])
     words: dict[str, list[Contribution]] = {}
     records: dict[str, list[Record]] = {}
-    if known:
-        held = select(registers).where(registers.c.target.in_(known))
-        for register in connection.execute(held).mappings():
-            words.setdefault(register["target"], []).append(rows.read_register(register))
-        posted = select(postings).where(postings.c.twin.in_(known))
-        for record in connection.execute(posted).mappings():
-            records.setdefault(record["twin"], []).append(rows.read_record(record))
+    for register in named(connection, registers, known, by="target"):
+        words.setdefault(register.target, []).append(rows.read_register(register._mapping))
+    for record in named(connection, postings, known):
+        records.setdefault(record.twin, []).append(rows.read_record(record._mapping))
     return {
         ref: Stored(
             versions.get(name, 0),
@@ -435,9 +449,7 @@ def _load(connection: Connection, refs: Sequence[TwinRef], whole: bool) -> dict[
 
 def _checkpoints(connection: Connection, names: Sequence[str]) -> tuple[dict[str, Checkpoint[Any]], set[str]]:
     """Those that this very code has made, and the names of those that other code has."""
-    if not names:
-        return {}, set()
-    found = connection.execute(select(checkpoints).where(checkpoints.c.twin.in_(names))).all()
+    found = named(connection, checkpoints, names)
     kept = {row.twin: loaded(row.body) for row in found if row.code == code()}
     return kept, {row.twin for row in found} - kept.keys()
 

@@ -2,6 +2,8 @@
 
 Twins are named by their text form ``kind/key``; moments are ISO 8601 text in UTC with microseconds,
 which sorts.
+
+A batch changes as many pages of each tree as it has twins, so trees are few (decision 0026).
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ from sqlalchemy import (
 metadata = MetaData()
 # SQLite numbers rows by itself only for the type INTEGER; PostgreSQL wants the wider one.
 _Number = BigInteger().with_variant(Integer, "sqlite")
+_ROOM = {"fillfactor": 80}
+"""PostgreSQL: room on each page for the next version of a row, which then needs no new entry in an index."""
 
 hosts = Table(
     "hosts",
@@ -98,6 +102,8 @@ registers = Table(
     Column("source", String, primary_key=True),
     Column("version", BigInteger, nullable=False),
     Column("value", Text),
+    sqlite_with_rowid=False,
+    postgresql_with=_ROOM,
 )
 
 twins = Table(
@@ -115,9 +121,12 @@ twins = Table(
     Column("changed_at", String, nullable=False),
     Column("closed_at", String),
     Index("twins_by_status", "kind", "status", "twin"),
-    Index("twins_by_due", "due_at"),
+    sqlite_with_rowid=False,
+    postgresql_with=_ROOM,
 )
 """*closed_at*: of a closed twin whose events are not archived, or not all, when it changed last."""
+_due = twins.c.due_at.is_not(None)
+Index("twins_by_due", twins.c.due_at, sqlite_where=_due, postgresql_where=_due)
 _closed = twins.c.closed_at.is_not(None)
 Index(
     "twins_by_closing",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -19,7 +20,7 @@ from ops.bench.product import empty_database
 SMALL = 500
 """Orders: with their shipments and shelves about a thousand twins."""
 EVENTS = 20_000
-SAID_EVERY = 50_000
+SAID_EVERY = 10_000
 
 
 def run(
@@ -77,19 +78,26 @@ async def _rounds(
 ) -> dict[str, list[Touched]]:
     touched: dict[str, list[Touched]] = {FEW: [], UNIFORM: [], ZIPF: [], HOT: []}
     for number in range(rounds):
-        say(f"round {number + 1} of {rounds}")
         random = Random(number)
-        touched[FEW].append(await few.touch(random.random, 0.0, EVENTS, number))
-        touched[UNIFORM].append(await many.touch(random.random, 0.0, EVENTS, number))
-        touched[ZIPF].append(await many.touch(zipf(random), 0.0, EVENTS, number))
-        touched[HOT].append(await many.touch(zipf(random), HOT_SHARE, EVENTS, number))
+        for way, who, draw, hot in (
+            (FEW, few, random.random, 0.0),
+            (UNIFORM, many, random.random, 0.0),
+            (ZIPF, many, zipf(random), 0.0),
+            (HOT, many, zipf(random), HOT_SHARE),
+        ):
+            say(f"round {number + 1} of {rounds}: {way}")
+            touched[way].append(await who.touch(draw, hot, EVENTS, number))
     return touched
 
 
 def _progress(name: str, many: int, say: Callable[[str], None]) -> Callable[[int], None]:
+    began = time.perf_counter()
+
     def told(so_far: int) -> None:
         if so_far % SAID_EVERY == 0:
-            say(f"{name}: {so_far:,} of {many:,} twins")
+            rate = so_far / (time.perf_counter() - began)
+            left = f"{(many - so_far) / rate / 60:.0f} minutes left"
+            say(f"{name}: {so_far:,} of {many:,} twins, {rate:,.0f} a second, {left}")
 
     return told
 

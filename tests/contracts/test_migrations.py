@@ -14,7 +14,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from adapters.sql.migrate import MIGRATIONS
 from adapters.sql.store import SqlStore
 from adapters.sql.tables import metadata, postings
-from canonical.identity import order, shipment, tracking
+from canonical.identity import Kind, item, order, shipment, tracking
+from twins.ports import TwinFilter
 
 MOMENT = "2026-03-02T08:00:00.000000+00:00"
 
@@ -55,6 +56,41 @@ async def test_twins_that_closed_before_there_was_an_archive_wait_for_it(databas
     await store.migrate()
     found = await store.closed(datetime(2027, 1, 1, tzinfo=UTC), None, 10)
     assert [one.ref for one in found] == [order("A"), shipment("A"), tracking("ups", "1")]
+    await store.close()
+
+
+async def test_twins_and_registers_come_along_into_trees_of_their_keys(database_url: str) -> None:
+    """With what they wait for; and a deadline, a closing and a status can still be looked for."""
+    engine = create_async_engine(database_url)
+    async with engine.begin() as connection:
+        await connection.run_sync(_upgrade, "0009")
+        twin = text(
+            "INSERT INTO twins (twin, kind, status, version, customer_id, due_at, changed_at, closed_at)"
+            " VALUES (:twin, 'order', :status, :version, 'C-1', :due, :moment, :closed)"
+        )
+        for name, status, version, due, closed in (
+            ("order/B", "released", 7, MOMENT, None),
+            ("order/A", "closed", 9, None, MOMENT),
+        ):
+            row = {"twin": name, "status": status, "version": version, "due": due, "closed": closed}
+            await connection.execute(twin, row | {"moment": MOMENT})
+        register = text(
+            "INSERT INTO registers (target, source, version) VALUES ('order/B', :source, :version)"
+        )
+        for source, version in (("shipment/S", 3), ("item/I", 2)):
+            await connection.execute(register, {"source": source, "version": version})
+    await engine.dispose()
+    store = SqlStore(database_url)
+    await store.migrate()
+    later = datetime(2027, 1, 1, tzinfo=UTC)
+    found = await store.load([order("A"), order("B")])
+    assert {ref: one.version for ref, one in found.items()} == {order("A"): 9, order("B"): 7}
+    words = {(one.source, one.version, one.value) for one in found[order("B")].registers}
+    assert words == {(shipment("S"), 3, None), (item("I"), 2, None)}
+    assert [one.ref for one in await store.due(later, 10)] == [order("B")]
+    assert [one.ref for one in await store.closed(later, None, 10)] == [order("A")]
+    listed = await store.rows(TwinFilter(Kind.ORDER, status="released"), 10)
+    assert [(one.ref, one.customer_id) for one in listed] == [(order("B"), "C-1")]
     await store.close()
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from collections import Counter
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -148,6 +149,34 @@ async def test_deadlines_are_due_once(store: SqlStore) -> None:
     assert [row.ref for row in await store.due(later, 10)] == [order("SO-9")]
     await store.raised([order("SO-9")], later)
     assert await store.due(later, 10) == []
+
+
+async def test_a_twin_is_found_by_what_it_is_now(store: SqlStore) -> None:
+    """Its status, deadline and closing move with each commit: an index left behind would show the old."""
+    epoch, world = await store.claim("host-0"), World()
+    long_after = DAY + timedelta(days=365)
+    seen = set()
+    held = tell("order/SO-9", golden()[4].fact, 5)
+    for event in (held, placed(order="SO-9", minute=1), *golden()):
+        await store.commit("host-0", epoch, world.take([event]), ())
+        stand = [twin.snapshot() for twin in world.twins.values() if twin.version]
+        wanted = Counter((one.ref.kind.value, one.status) for one in stand if one.exists)
+        assert await store.counts() == wanted
+        awaited = {one.ref for one in stand if any(finding.due for finding in one.findings)}
+        assert {row.ref for row in await store.due(long_after, 100)} == awaited
+        over = {one.ref for one in stand if one.is_closed()}
+        found = await store.closed(datetime.max.replace(tzinfo=UTC), None, 100)
+        assert {one.ref for one in found} == over
+        seen.add((len(awaited), len(over), tuple(sorted(wanted))))
+    assert len(seen) > 4, "deadlines, closings and statuses must have come and gone"
+
+
+async def test_any_name_can_be_loaded(store: SqlStore) -> None:
+    names = ('SO "1"', "SO'2", "SO\\3", "SÖ-4", "SO,5}", "[6]", "NULL")
+    epoch = await store.claim("host-0")
+    await store.commit("host-0", epoch, folded(*(placed(order=name) for name in names)), ())
+    found = await store.load([*map(order, names), order("SO")])
+    assert {ref.key for ref, one in found.items() if one.events} == set(names)
 
 
 async def test_commands_queue_in_order_and_leave_when_finished(store: SqlStore) -> None:
