@@ -75,10 +75,10 @@ from canonical.postings import (
 )
 from canonical.types import plain
 from twins.core.contributions import (
+    BINDING,
     INTEREST,
     Acceptance,
     AcceptedLine,
-    Binding,
     CustomerCard,
     ItemCard,
     Moved,
@@ -447,7 +447,8 @@ class OrderInbox(Registers):
 
     def absorb(self, source: TwinRef, old: Value | None, new: Value | None) -> None:
         Registers.absorb(self, source, old, new)
-        self.unsaid = self.unplanned = None
+        if not _is_on_its_way(old, new):
+            self.unsaid = self.unplanned = None
 
     def follow(self, state: OrderState) -> None:
         found = None if self.seen is None else _changes(self.seen, state)
@@ -461,6 +462,14 @@ class OrderInbox(Registers):
     def take_unplanned(self) -> Changes | None:
         found, self.unplanned = self.unplanned, NOTHING
         return found
+
+
+def _is_on_its_way(old: Value | None, new: Value | None) -> bool:
+    """Goods that have left come further: nobody is told, and nothing is posted for it."""
+    if not isinstance(old, ShipmentProgress) or not isinstance(new, ShipmentProgress):
+        return False
+    arrived = replace(old, delivered_at=new.delivered_at, returned_to_sender=new.returned_to_sender)
+    return arrived == new
 
 
 def _both(one: Changes | None, other: Changes | None) -> Changes | None:
@@ -632,6 +641,8 @@ def _wanted(state: OrderState) -> dict[str, tuple[OrderLine, Decimal]]:
     """Lines and how much of each is asked for now; one that was amended away stays, with none."""
     if state.placed is None:
         return {}
+    if state.amended is None:
+        return {line.line_id: (line, line.quantity) for line in state.placed.lines}
     wanted = {line.line_id: (line, ZERO) for line in state.placed.lines}
     for line_id, line in _lines(state).items():
         if line.quantity or line_id not in wanted:
@@ -641,8 +652,9 @@ def _wanted(state: OrderState) -> dict[str, tuple[OrderLine, Decimal]]:
 
 def _missing(state: OrderState, lines: Mapping[str, LineView], inbox: Registers) -> tuple[str, ...]:
     assert state.placed is not None
-    skus = sorted({view.line.sku for view in lines.values()})
+    skus = {view.line.sku for view in lines.values()}
     unknown = [f"item {sku}" for sku in skus if not isinstance(inbox.values.get(item(sku)), ItemCard)]
+    unknown.sort()
     buyer = state.placed.customer_id
     if buyer is not None and not isinstance(inbox.values.get(customer(buyer)), CustomerCard):
         unknown.append(f"customer {buyer}")
@@ -711,6 +723,8 @@ def _count(line: LineView, sku: str, accepted: Decimal, excess: Decimal, word: S
 
 def _cancel(seen: OrderView) -> None:
     """Apply accepted cancels; what has shipped stays shipped, and asks for a return instead."""
+    if not seen.state.cancels:
+        return
     asked: dict[str, Decimal] = {}
     whole = False
     for cancel in seen.state.cancels.values():
@@ -768,6 +782,8 @@ def _in_order(
 
 def _bring_back(seen: OrderView) -> None:
     """Accept returned goods in order of the returns' requests, up to what shipped."""
+    if not seen.state.returns:
+        return
     for return_id, known in sorted(seen.state.returns.items(), key=lambda one: (one[1].at, one[0])):
         by_line: dict[str, list[Inspected]] = {}
         for one in chain.from_iterable(known.inspected[key] for key in sorted(known.inspected)):
@@ -820,10 +836,10 @@ def _money_findings(seen: OrderView) -> None:
         seen.findings.append(Finding("unknown-master-data", f"waits for {name}"))
     for hold_id, (reason, event) in sorted(seen.state.holds.items()):
         seen.findings.append(Finding("held", f"hold {hold_id}: {reason}", (event,)))
-    for line_id, line in sorted(seen.lines.items()):
-        if line.backordered:
-            text = f"{line.backordered} of line {line_id} ({line.line.sku}) is allocated but not in stock"
-            seen.findings.append(Finding("backordered", text))
+    for line_id in sorted(line_id for line_id, line in seen.lines.items() if line.backordered):
+        line = seen.lines[line_id]
+        text = f"{line.backordered} of line {line_id} ({line.line.sku}) is allocated but not in stock"
+        seen.findings.append(Finding("backordered", text))
 
 
 def _sum(moves: Mapping[str, Money]) -> Decimal:
@@ -914,7 +930,7 @@ def contributions(ref: TwinRef, seen: OrderView) -> dict[TwinRef, Value]:
     if state.placed.customer_id is not None:
         found[customer(state.placed.customer_id)] = INTEREST
     for return_id in state.returns:
-        found[return_(return_id)] = Binding()
+        found[return_(return_id)] = BINDING
     return found
 
 

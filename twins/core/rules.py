@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
+from operator import itemgetter
 from types import MappingProxyType
 from typing import Any, Generic, Protocol, TypeVar, cast
 
@@ -98,7 +99,15 @@ class Registers:
 
     def of(self, kind: type[V]) -> list[tuple[TwinRef, V]]:
         """Values of one type, by source; the order of arrival leaves no trace."""
-        return sorted((ref, value) for ref, value in self.values.items() if isinstance(value, kind))
+        found: list[tuple[TwinRef, V]] = [
+            (ref, value) for ref, value in self.values.items() if isinstance(value, kind)
+        ]
+        if len(found) > 1:
+            found.sort(key=_by_source)
+        return found
+
+
+_by_source = itemgetter(0)
 
 
 def terminal(transitions: Mapping[T, Mapping[Any, Any]]) -> frozenset[T]:

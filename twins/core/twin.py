@@ -288,6 +288,8 @@ class Twin:
         for key, posting in desired.items():
             if posting is not None and key != posting.key:
                 raise InvariantViolated(f"{self.ref}: posting {posting.key} filed under {key}")
+        if not (desired or whole or self._records):
+            return [], []
         commands, records = plan(desired, self.ledger, whole=whole)
         for record in records:
             self.ledger.put(record)
@@ -436,7 +438,8 @@ class Twin:
             return changed
         self._spoke = speaks
         wanted = self.rules.contributions(self.ref, seen) if self._spoke else {}
-        return {**dict.fromkeys(target for target in self.contributed if target not in wanted), **wanted}
+        gone = [target for target in self.contributed if target not in wanted]
+        return {**dict.fromkeys(gone), **wanted} if gone else wanted
 
     def _echo(self, value: Value | None) -> list[Contribution]:
         """Answer those who asked; tell everyone only when the answer has changed."""
@@ -457,6 +460,8 @@ class Twin:
         return Contribution(self.ref, target, self.version, value)
 
     def _ledger_findings(self) -> list[Finding]:
+        if not self.ledger.refused:
+            return []
         return [
             Finding("posting-rejected", f"{record.key}: {record.reason}", record.posting.justified_by)
             for _, record in sorted(self.ledger.refused.items(), key=lambda one: one[0])
