@@ -20,6 +20,7 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from itertools import chain
+from operator import attrgetter, is_
 from typing import Any, NamedTuple, TypeVar
 
 from canonical.envelope import Event
@@ -441,14 +442,20 @@ class OrderInbox(Registers):
     """The words of neighbours, and what has changed since they were last spoken to and postings planned."""
 
     seen: OrderState | None = None
+    view: OrderView | None = None
+    """The last one, where no word has come since that could change its goods."""
+    has_arrivals: bool = False
+    """But goods that had left have come further."""
     unsaid: Changes | None = None
     """None: anything."""
     unplanned: Changes | None = None
 
     def absorb(self, source: TwinRef, old: Value | None, new: Value | None) -> None:
         Registers.absorb(self, source, old, new)
-        if not _is_on_its_way(old, new):
-            self.unsaid = self.unplanned = None
+        if _is_on_its_way(old, new):
+            self.has_arrivals = True
+        else:
+            self.unsaid = self.unplanned = self.view = None
 
     def follow(self, state: OrderState) -> None:
         found = None if self.seen is None else _changes(self.seen, state)
@@ -480,7 +487,7 @@ def _both(one: Changes | None, other: Changes | None) -> Changes | None:
 
 def _changes(before: OrderState, after: OrderState) -> Changes | None:
     """Parts of a state that an event leaves alone are the very same objects in the next."""
-    if any(getattr(before, name) is not getattr(after, name) for name in _MATTERS):
+    if not _are_the_same(_MATTERS, before, after):
         return None
     lines = _differing(before.allocations, after.allocations)
     captures = _differing(before.captured, after.captured)
@@ -489,7 +496,13 @@ def _changes(before: OrderState, after: OrderState) -> Changes | None:
     return Changes(frozenset(line_id for line_id, _ in lines), frozenset(captures))
 
 
-_MATTERS = (
+def _are_the_same(
+    parts: Callable[[OrderState], tuple[Any, ...]], before: OrderState, after: OrderState
+) -> bool:
+    return all(map(is_, parts(before), parts(after)))
+
+
+_MATTERS = attrgetter(
     "placed",
     "placed_at",
     "placed_by",
@@ -501,6 +514,8 @@ _MATTERS = (
     "returns",
 )
 """Parts that anything may follow from; other parts but allocations and captures say nothing to anyone."""
+_ABOUT_GOODS = attrgetter("placed", "amended", "amended_at", "cancels", "allocations", "released", "returns")
+"""Parts that quantities follow from."""
 K = TypeVar("K")
 
 
@@ -605,10 +620,44 @@ class OrderView:
     missing: tuple[str, ...]
     """Master data that is not known yet."""
     findings: list[Finding]
+    """About goods; and after them about the rest."""
+    about_goods: int = 0
+    """How many of them."""
 
 
 def view(ref: TwinRef, state: OrderState, inbox: OrderInbox, policy: Policy) -> OrderView:
     inbox.follow(state)
+    known, arrivals = inbox.view, inbox.has_arrivals
+    if known is not None and _are_the_same(_ABOUT_GOODS, known.state, state):
+        seen = _with_the_same_goods(known, state, inbox if arrivals else None)
+    else:
+        seen = _seen_anew(ref, state, inbox, policy)
+    inbox.view, inbox.has_arrivals = seen, False
+    return seen
+
+
+def _with_the_same_goods(known: OrderView, state: OrderState, arrived: Registers | None) -> OrderView:
+    """*arrived*: where goods may have come further since."""
+    seen = replace(known, state=state, findings=known.findings[: known.about_goods])
+    if arrived is not None:
+        seen.lines = {line_id: replace(line, delivered=ZERO) for line_id, line in known.lines.items()}
+        seen.shipments = [_come_further(seen, part, arrived) for part in known.shipments]
+    if state.placed is not None:
+        _other_findings(seen)
+    return seen
+
+
+def _come_further(seen: OrderView, known: ShipmentPart, inbox: Registers) -> ShipmentPart:
+    word = inbox.values[known.shipment]
+    assert isinstance(word, ShipmentProgress)
+    if _is_delivered(word):
+        for part in known.parts:
+            if part.accepted:
+                seen.lines[part.line_id].delivered += part.accepted
+    return replace(known, progress=word)
+
+
+def _seen_anew(ref: TwinRef, state: OrderState, inbox: OrderInbox, policy: Policy) -> OrderView:
     placed = state.placed
     seen = OrderView(
         state,
@@ -633,7 +682,8 @@ def view(ref: TwinRef, state: OrderState, inbox: OrderInbox, policy: Policy) -> 
     _cancel(seen)
     _allocate(seen, inbox)
     _bring_back(seen)
-    _money_findings(seen)
+    seen.about_goods = len(seen.findings)
+    _other_findings(seen)
     return seen
 
 
@@ -715,10 +765,14 @@ def _count(line: LineView, sku: str, accepted: Decimal, excess: Decimal, word: S
     if sku != line.line.sku:
         line.substituted = line.substituted or {}
         line.substituted[sku] = line.substituted.get(sku, ZERO) + accepted
-    if word.delivered_at is not None and not word.returned_to_sender:
+    if _is_delivered(word):
         line.delivered += accepted
     if word.goods_issue_digest is not None:
         line.invoiced += accepted
+
+
+def _is_delivered(word: ShipmentProgress) -> bool:
+    return word.delivered_at is not None and not word.returned_to_sender
 
 
 def _cancel(seen: OrderView) -> None:
@@ -825,7 +879,7 @@ def _returned_part(
     return ReturnPart(return_id, line_id, before, quantity, goods, max(one.at for one in inspected), causes)
 
 
-def _money_findings(seen: OrderView) -> None:
+def _other_findings(seen: OrderView) -> None:
     captured, refunded = _sum(seen.state.captured), _sum(seen.state.refunded)
     if refunded > captured:
         text = f"refunded {refunded} {seen.currency}, captured only {captured}"

@@ -288,7 +288,7 @@ class Twin:
         for key, posting in desired.items():
             if posting is not None and key != posting.key:
                 raise InvariantViolated(f"{self.ref}: posting {posting.key} filed under {key}")
-        if not (desired or whole or self._records):
+        if not desired and not self._records and not (whole and self.ledger.records):
             return [], []
         commands, records = plan(desired, self.ledger, whole=whole)
         for record in records:
