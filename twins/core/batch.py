@@ -95,11 +95,13 @@ class Batch:
         return [ref for ref in needed if ref not in self.residents]
 
     def step(self) -> bool:
-        """Take the events that wait, and settle one stratum. False: there was nothing, the batch is at rest.
+        """Take the events that wait, or settle one stratum. False: there was nothing, the batch is at rest.
 
         Strata take turns, so that a twin settles but once a turn, with all that others have said by then.
         """
-        self._accept()
+        if self._events:
+            self._accept()
+            return True
         turns = (number % _STRATA for number in range(self._next, self._next + _STRATA))
         turn = next((number for number in turns if self._waiting[number]), None)
         if turn is None:
@@ -128,14 +130,19 @@ class Batch:
         return self.effects
 
     def _accept(self) -> None:
+        changed: dict[TwinRef, Twin] = {}
         for event in self._events:
             twin = self.residents[event.subject]
             arrival = twin.accept(event)
             self.arrivals.append(arrival)
             if arrival is not Arrival.DUPLICATE:
                 self.effects.events.append((event, arrival))
-                self._waiting[_STRATUM[twin.ref.kind]].changed[twin.ref] = twin
+                changed[twin.ref] = twin
         self._events = []
+        for ref, twin in changed.items():
+            self._waiting[_STRATUM[ref.kind]].changed[ref] = twin
+            for contribution in twin.ask():
+                self._send(contribution)
 
     def _absorb(self, stratum: _Stratum) -> None:
         for target, letters in stratum.letters.items():

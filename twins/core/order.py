@@ -979,8 +979,14 @@ def contributions(ref: TwinRef, seen: OrderView) -> dict[TwinRef, Value]:
         return found
     found |= _to_stocks(seen)
     found |= _to_shipments(seen)
-    for line in seen.lines.values():
-        found[item(line.line.sku)] = INTEREST
+    return found | asks(state)
+
+
+def asks(state: OrderState) -> dict[TwinRef, Value]:
+    """For master data, and for what returns have heard."""
+    if state.placed is None:
+        return {}
+    found: dict[TwinRef, Value] = {item(line.sku): INTEREST for line, _ in _wanted(state).values()}
     if state.placed.customer_id is not None:
         found[customer(state.placed.customer_id)] = INTEREST
     for return_id in state.returns:
@@ -1438,6 +1444,7 @@ RULES: Rules[OrderState, OrderInbox, OrderView] = Rules(
     explain=explain,
     waits=waits,
     final=FINAL,
+    asks=asks,
     changed_contributions=changed_contributions,
     changed_postings=changed_postings,
     labels=lambda ref, seen: {"customer_id": seen.state.placed.customer_id if seen.state.placed else None},

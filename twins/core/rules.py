@@ -153,6 +153,9 @@ class Rules(Generic[S, I, V]):
     """
     endless: bool = False
     """Its history never ends, so its fold is kept in storage from time to time."""
+    asks: Callable[[S], Mapping[TwinRef, Value]] | None = None
+    """Those of its contributions that its facts alone give, and that others answer: said before it settles,
+    so that it need not settle again for the answers."""
     changed_contributions: Callable[[TwinRef, V], Mapping[TwinRef, Value | None] | None] | None = None
     """For twins of many neighbours: at least what differs from the view before, or None for all of it."""
     changed_postings: Callable[[TwinRef, V, I], Mapping[PostingKey, Posting | None] | None] | None = None

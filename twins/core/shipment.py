@@ -483,8 +483,15 @@ def contributions(ref: TwinRef, seen: ShipmentView) -> dict[TwinRef, Value]:
     if dispatched is None:
         return found
     found |= _issues(seen, dispatched)
-    for sku in seen.goods.unit_costs:
-        found[item(sku)] = INTEREST
+    return found | asks(seen.state)
+
+
+def asks(state: ShipmentState) -> dict[TwinRef, Value]:
+    """For master data, and for what carriers have told."""
+    dispatched = state.dispatched
+    if dispatched is None or state.voided_by is not None:
+        return {}
+    found: dict[TwinRef, Value] = {item(line.sku): INTEREST for line in dispatched.lines}
     if dispatched.carrier is not None:
         for number in dispatched.tracking_numbers:
             found[tracking(dispatched.carrier, number)] = BINDING
@@ -687,6 +694,7 @@ RULES: Rules[ShipmentState, ShipmentInbox, ShipmentView] = Rules(
     explain=explain,
     waits=waits,
     final=frozenset(one.value for one in FINAL),
+    asks=asks,
     changed_contributions=changed_contributions,
     changed_postings=changed_postings,
     labels=lambda ref, seen: {"location": seen.location},

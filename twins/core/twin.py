@@ -273,6 +273,18 @@ class Twin:
                 self._askers.add(contribution.source)
         return True
 
+    def ask(self) -> list[Contribution]:
+        """Say first what others will answer; the rest is said when it settles."""
+        if self.rules.asks is None:
+            return []
+        asks = self.rules.asks(self.history.folded().state)
+        fresh = {target: value for target, value in asks.items() if target not in self.contributed}
+        if not fresh:
+            return []
+        self.version += 1
+        self.contributed = {**self.contributed, **fresh}
+        return [self._contribution(target, value) for target, value in fresh.items()]
+
     def settle(self) -> list[Contribution]:
         """Bring what is said to neighbours up to date with the facts."""
         self.version += 1
