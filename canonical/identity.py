@@ -35,11 +35,10 @@ def event_id_of(source: str, id: str) -> EventId:
 
 def posting_key(command: str, *parts: str) -> PostingKey:
     """Join what names a document; a ``/`` within a part is escaped, so that no two names join to one key."""
-    return PostingKey("/".join((command, *map(_escaped, parts))))
-
-
-def _escaped(part: str) -> str:
-    return part.replace("%", "%25").replace("/", "%2F") if "/" in part or "%" in part else part
+    joined = "/".join((command, *parts))
+    if "%" in joined or joined.count("/") > len(parts):
+        joined = "/".join((command, *(part.replace("%", "%25").replace("/", "%2F") for part in parts)))
+    return PostingKey(joined)
 
 
 KEY_LENGTH_MAX = 200

@@ -16,6 +16,7 @@ from canonical.identity import Kind, twin_ref
 from tests.properties.compared import spelled
 from tests.properties.generated import (
     ONE_OF_EACH,
+    arbitrary,
     generated,
     histories_of,
     plain_histories_of,
@@ -169,6 +170,24 @@ def whole_fold(kind: Kind, events: Sequence[Event], checkpoint: Checkpoint[Any])
     before = [event for event in events if sort_key(event, events) <= checkpoint.at]
     assert len(before) == checkpoint.count
     return told_at_once(kind, before).folded()
+
+
+# --- what has not changed is not looked at again ---------------------------------------------------------
+
+
+@generated()
+@given(arbitrary, seeds, st.integers(1, 4))
+def test_a_twin_that_looks_at_what_has_changed_is_one_that_looks_at_everything(
+    events: list[Event], seed: int, size: int
+) -> None:
+    """After each batch: it shows, has said and has posted what it would if it were read anew."""
+    world, arriving = World(), Random(seed).sample(events, k=len(events))
+    for start in range(0, len(arriving), size):
+        for ref in world.take(arriving[start : start + size]).touched:
+            twin = world.twins[ref]
+            anew = Twin.restore(ref, Policy(), stored_whole(twin))
+            _assert_alike(twin, anew)
+            assert anew.settle_postings() == ([], [])
 
 
 # --- a stock twin that is read in part -------------------------------------------------------------------

@@ -34,6 +34,7 @@ _STRATUM = {
     Kind.STOCK: 3,
 }
 """Twins settle in this order: what others build on comes first, so that few settle twice."""
+_STRATA = max(_STRATUM.values()) + 1
 
 
 @dataclass(slots=True)
@@ -55,6 +56,19 @@ class Effects:
 
 
 @dataclass(slots=True)
+class _Stratum:
+    """What its twins have to take in before they settle."""
+
+    changed: dict[TwinRef, Twin] = field(default_factory=dict)
+    """Those that events have changed already."""
+    letters: dict[TwinRef, dict[TwinRef, Contribution]] = field(default_factory=dict)
+    """Target → source → its latest word."""
+
+    def __bool__(self) -> bool:
+        return bool(self.changed or self.letters)
+
+
+@dataclass(slots=True)
 class Batch:
     residents: dict[TwinRef, Twin]
     """Twins in memory; the shell adds to it what `missing` asks for."""
@@ -63,7 +77,9 @@ class Batch:
     arrivals: list[Arrival] = field(default_factory=list)
     """One an event, in the order of delivery."""
     _events: list[Event] = field(default_factory=list)
-    _inbound: dict[TwinRef, dict[TwinRef, Contribution]] = field(default_factory=dict)
+    _waiting: list[_Stratum] = field(default_factory=lambda: [_Stratum() for _ in range(_STRATA)])
+    _next: int = 0
+    """The stratum whose turn it is."""
     _touched: dict[TwinRef, Twin] = field(default_factory=dict)
     _rounds: int = 0
 
@@ -74,22 +90,31 @@ class Batch:
 
     def missing(self) -> list[TwinRef]:
         """Twins that the next step needs in `residents`, each once."""
-        needed = dict.fromkeys(chain((event.subject for event in self._events), self._inbound))
+        told = (event.subject for event in self._events)
+        needed = dict.fromkeys(chain(told, *(stratum.letters for stratum in self._waiting)))
         return [ref for ref in needed if ref not in self.residents]
 
     def step(self) -> bool:
-        """Take what is waiting. False: there was nothing, the batch is at rest."""
-        if not self._events and not self._inbound:
+        """Take the events that wait, or settle one stratum. False: there was nothing, the batch is at rest.
+
+        Strata take turns, so that a twin settles but once a turn, with all that others have said by then.
+        """
+        if self._events:
+            self._accept()
+            return True
+        turns = (number % _STRATA for number in range(self._next, self._next + _STRATA))
+        turn = next((number for number in turns if self._waiting[number]), None)
+        if turn is None:
             return False
         self._rounds += 1
-        if self._rounds > ROUNDS_MAX * len(_STRATUM):
+        if self._rounds > ROUNDS_MAX * _STRATA:
             raise InvariantViolated(
-                f"contributions do not come to rest: {sorted(map(str, self._inbound))[:5]}"
+                f"contributions do not come to rest: {sorted(map(str, self._waiting[turn].letters))[:5]}"
             )
-        changed = self._accept()
-        changed |= self._absorb(self._next_stratum(changed))
-        for ref in sorted(changed):
-            self._settle(self.residents[ref])
+        stratum, self._waiting[turn], self._next = self._waiting[turn], _Stratum(), (turn + 1) % _STRATA
+        self._absorb(stratum)
+        for twin in stratum.changed.values():
+            self._settle(twin)
         return True
 
     def finish(self) -> Effects:
@@ -104,32 +129,28 @@ class Batch:
             self.effects.records.extend((ref, record) for record in records)
         return self.effects
 
-    def _accept(self) -> set[TwinRef]:
-        changed: set[TwinRef] = set()
+    def _accept(self) -> None:
+        changed: dict[TwinRef, Twin] = {}
         for event in self._events:
-            arrival = self.residents[event.subject].accept(event)
+            twin = self.residents[event.subject]
+            arrival = twin.accept(event)
             self.arrivals.append(arrival)
             if arrival is not Arrival.DUPLICATE:
                 self.effects.events.append((event, arrival))
-                changed.add(event.subject)
+                changed[twin.ref] = twin
         self._events = []
-        return changed
+        for ref, twin in changed.items():
+            self._waiting[_STRATUM[ref.kind]].changed[ref] = twin
+            for contribution in twin.ask():
+                self._send(contribution)
 
-    def _next_stratum(self, changed: set[TwinRef]) -> list[TwinRef]:
-        if not self._inbound:
-            return []
-        lowest = min(_STRATUM[ref.kind] for ref in self._inbound)
-        return [ref for ref in self._inbound if _STRATUM[ref.kind] == lowest or ref in changed]
-
-    def _absorb(self, targets: list[TwinRef]) -> set[TwinRef]:
-        changed: set[TwinRef] = set()
-        for target in targets:
+    def _absorb(self, stratum: _Stratum) -> None:
+        for target, letters in stratum.letters.items():
             twin = self.residents[target]
-            for contribution in self._inbound.pop(target).values():
+            for contribution in letters.values():
                 if twin.absorb(contribution):
                     self.effects.registers[target, contribution.source] = contribution
-                    changed.add(target)
-        return changed
+                    stratum.changed[target] = twin
 
     def _settle(self, twin: Twin) -> None:
         self._touched[twin.ref] = twin
@@ -138,7 +159,8 @@ class Batch:
 
     def _send(self, contribution: Contribution) -> None:
         if self.is_mine(contribution.target):
-            waiting = self._inbound.setdefault(contribution.target, {})
+            letters = self._waiting[_STRATUM[contribution.target.kind]].letters
+            waiting = letters.setdefault(contribution.target, {})
             known = waiting.get(contribution.source)
             if known is None or known.version < contribution.version:
                 waiting[contribution.source] = contribution

@@ -159,6 +159,9 @@ class Binding:
     tag: Literal["binding"] = "binding"
 
 
+BINDING = Binding()
+
+
 class MilestoneReached(NamedTuple):
     milestone: str
     at: datetime

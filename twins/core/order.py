@@ -20,6 +20,7 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from itertools import chain
+from operator import attrgetter, is_
 from typing import Any, NamedTuple, TypeVar
 
 from canonical.envelope import Event
@@ -75,10 +76,10 @@ from canonical.postings import (
 )
 from canonical.types import plain
 from twins.core.contributions import (
+    BINDING,
     INTEREST,
     Acceptance,
     AcceptedLine,
-    Binding,
     CustomerCard,
     ItemCard,
     Moved,
@@ -441,13 +442,20 @@ class OrderInbox(Registers):
     """The words of neighbours, and what has changed since they were last spoken to and postings planned."""
 
     seen: OrderState | None = None
+    view: OrderView | None = None
+    """The last one, where no word has come since that could change its goods."""
+    has_arrivals: bool = False
+    """But goods that had left have come further."""
     unsaid: Changes | None = None
     """None: anything."""
     unplanned: Changes | None = None
 
     def absorb(self, source: TwinRef, old: Value | None, new: Value | None) -> None:
         Registers.absorb(self, source, old, new)
-        self.unsaid = self.unplanned = None
+        if _is_on_its_way(old, new):
+            self.has_arrivals = True
+        else:
+            self.unsaid = self.unplanned = self.view = None
 
     def follow(self, state: OrderState) -> None:
         found = None if self.seen is None else _changes(self.seen, state)
@@ -463,6 +471,14 @@ class OrderInbox(Registers):
         return found
 
 
+def _is_on_its_way(old: Value | None, new: Value | None) -> bool:
+    """Goods that have left come further: nobody is told, and nothing is posted for it."""
+    if not isinstance(old, ShipmentProgress) or not isinstance(new, ShipmentProgress):
+        return False
+    arrived = replace(old, delivered_at=new.delivered_at, returned_to_sender=new.returned_to_sender)
+    return arrived == new
+
+
 def _both(one: Changes | None, other: Changes | None) -> Changes | None:
     if one is None or other is None:
         return None
@@ -471,7 +487,7 @@ def _both(one: Changes | None, other: Changes | None) -> Changes | None:
 
 def _changes(before: OrderState, after: OrderState) -> Changes | None:
     """Parts of a state that an event leaves alone are the very same objects in the next."""
-    if any(getattr(before, name) is not getattr(after, name) for name in _MATTERS):
+    if not _are_the_same(_MATTERS, before, after):
         return None
     lines = _differing(before.allocations, after.allocations)
     captures = _differing(before.captured, after.captured)
@@ -480,7 +496,13 @@ def _changes(before: OrderState, after: OrderState) -> Changes | None:
     return Changes(frozenset(line_id for line_id, _ in lines), frozenset(captures))
 
 
-_MATTERS = (
+def _are_the_same(
+    parts: Callable[[OrderState], tuple[Any, ...]], before: OrderState, after: OrderState
+) -> bool:
+    return all(map(is_, parts(before), parts(after)))
+
+
+_MATTERS = attrgetter(
     "placed",
     "placed_at",
     "placed_by",
@@ -492,6 +514,8 @@ _MATTERS = (
     "returns",
 )
 """Parts that anything may follow from; other parts but allocations and captures say nothing to anyone."""
+_ABOUT_GOODS = attrgetter("placed", "amended", "amended_at", "cancels", "allocations", "released", "returns")
+"""Parts that quantities follow from."""
 K = TypeVar("K")
 
 
@@ -596,10 +620,44 @@ class OrderView:
     missing: tuple[str, ...]
     """Master data that is not known yet."""
     findings: list[Finding]
+    """About goods; and after them about the rest."""
+    about_goods: int = 0
+    """How many of them."""
 
 
 def view(ref: TwinRef, state: OrderState, inbox: OrderInbox, policy: Policy) -> OrderView:
     inbox.follow(state)
+    known, arrivals = inbox.view, inbox.has_arrivals
+    if known is not None and _are_the_same(_ABOUT_GOODS, known.state, state):
+        seen = _with_the_same_goods(known, state, inbox if arrivals else None)
+    else:
+        seen = _seen_anew(ref, state, inbox, policy)
+    inbox.view, inbox.has_arrivals = seen, False
+    return seen
+
+
+def _with_the_same_goods(known: OrderView, state: OrderState, arrived: Registers | None) -> OrderView:
+    """*arrived*: where goods may have come further since."""
+    seen = replace(known, state=state, findings=known.findings[: known.about_goods])
+    if arrived is not None:
+        seen.lines = {line_id: replace(line, delivered=ZERO) for line_id, line in known.lines.items()}
+        seen.shipments = [_come_further(seen, part, arrived) for part in known.shipments]
+    if state.placed is not None:
+        _other_findings(seen)
+    return seen
+
+
+def _come_further(seen: OrderView, known: ShipmentPart, inbox: Registers) -> ShipmentPart:
+    word = inbox.values[known.shipment]
+    assert isinstance(word, ShipmentProgress)
+    if _is_delivered(word):
+        for part in known.parts:
+            if part.accepted:
+                seen.lines[part.line_id].delivered += part.accepted
+    return replace(known, progress=word)
+
+
+def _seen_anew(ref: TwinRef, state: OrderState, inbox: OrderInbox, policy: Policy) -> OrderView:
     placed = state.placed
     seen = OrderView(
         state,
@@ -624,7 +682,8 @@ def view(ref: TwinRef, state: OrderState, inbox: OrderInbox, policy: Policy) -> 
     _cancel(seen)
     _allocate(seen, inbox)
     _bring_back(seen)
-    _money_findings(seen)
+    seen.about_goods = len(seen.findings)
+    _other_findings(seen)
     return seen
 
 
@@ -632,6 +691,8 @@ def _wanted(state: OrderState) -> dict[str, tuple[OrderLine, Decimal]]:
     """Lines and how much of each is asked for now; one that was amended away stays, with none."""
     if state.placed is None:
         return {}
+    if state.amended is None:
+        return {line.line_id: (line, line.quantity) for line in state.placed.lines}
     wanted = {line.line_id: (line, ZERO) for line in state.placed.lines}
     for line_id, line in _lines(state).items():
         if line.quantity or line_id not in wanted:
@@ -641,8 +702,9 @@ def _wanted(state: OrderState) -> dict[str, tuple[OrderLine, Decimal]]:
 
 def _missing(state: OrderState, lines: Mapping[str, LineView], inbox: Registers) -> tuple[str, ...]:
     assert state.placed is not None
-    skus = sorted({view.line.sku for view in lines.values()})
+    skus = {view.line.sku for view in lines.values()}
     unknown = [f"item {sku}" for sku in skus if not isinstance(inbox.values.get(item(sku)), ItemCard)]
+    unknown.sort()
     buyer = state.placed.customer_id
     if buyer is not None and not isinstance(inbox.values.get(customer(buyer)), CustomerCard):
         unknown.append(f"customer {buyer}")
@@ -703,14 +765,20 @@ def _count(line: LineView, sku: str, accepted: Decimal, excess: Decimal, word: S
     if sku != line.line.sku:
         line.substituted = line.substituted or {}
         line.substituted[sku] = line.substituted.get(sku, ZERO) + accepted
-    if word.delivered_at is not None and not word.returned_to_sender:
+    if _is_delivered(word):
         line.delivered += accepted
     if word.goods_issue_digest is not None:
         line.invoiced += accepted
 
 
+def _is_delivered(word: ShipmentProgress) -> bool:
+    return word.delivered_at is not None and not word.returned_to_sender
+
+
 def _cancel(seen: OrderView) -> None:
     """Apply accepted cancels; what has shipped stays shipped, and asks for a return instead."""
+    if not seen.state.cancels:
+        return
     asked: dict[str, Decimal] = {}
     whole = False
     for cancel in seen.state.cancels.values():
@@ -768,6 +836,8 @@ def _in_order(
 
 def _bring_back(seen: OrderView) -> None:
     """Accept returned goods in order of the returns' requests, up to what shipped."""
+    if not seen.state.returns:
+        return
     for return_id, known in sorted(seen.state.returns.items(), key=lambda one: (one[1].at, one[0])):
         by_line: dict[str, list[Inspected]] = {}
         for one in chain.from_iterable(known.inspected[key] for key in sorted(known.inspected)):
@@ -809,7 +879,7 @@ def _returned_part(
     return ReturnPart(return_id, line_id, before, quantity, goods, max(one.at for one in inspected), causes)
 
 
-def _money_findings(seen: OrderView) -> None:
+def _other_findings(seen: OrderView) -> None:
     captured, refunded = _sum(seen.state.captured), _sum(seen.state.refunded)
     if refunded > captured:
         text = f"refunded {refunded} {seen.currency}, captured only {captured}"
@@ -820,10 +890,10 @@ def _money_findings(seen: OrderView) -> None:
         seen.findings.append(Finding("unknown-master-data", f"waits for {name}"))
     for hold_id, (reason, event) in sorted(seen.state.holds.items()):
         seen.findings.append(Finding("held", f"hold {hold_id}: {reason}", (event,)))
-    for line_id, line in sorted(seen.lines.items()):
-        if line.backordered:
-            text = f"{line.backordered} of line {line_id} ({line.line.sku}) is allocated but not in stock"
-            seen.findings.append(Finding("backordered", text))
+    for line_id in sorted(line_id for line_id, line in seen.lines.items() if line.backordered):
+        line = seen.lines[line_id]
+        text = f"{line.backordered} of line {line_id} ({line.line.sku}) is allocated but not in stock"
+        seen.findings.append(Finding("backordered", text))
 
 
 def _sum(moves: Mapping[str, Money]) -> Decimal:
@@ -909,12 +979,18 @@ def contributions(ref: TwinRef, seen: OrderView) -> dict[TwinRef, Value]:
         return found
     found |= _to_stocks(seen)
     found |= _to_shipments(seen)
-    for line in seen.lines.values():
-        found[item(line.line.sku)] = INTEREST
+    return found | asks(state)
+
+
+def asks(state: OrderState) -> dict[TwinRef, Value]:
+    """For master data, and for what returns have heard."""
+    if state.placed is None:
+        return {}
+    found: dict[TwinRef, Value] = {item(line.sku): INTEREST for line, _ in _wanted(state).values()}
     if state.placed.customer_id is not None:
         found[customer(state.placed.customer_id)] = INTEREST
     for return_id in state.returns:
-        found[return_(return_id)] = Binding()
+        found[return_(return_id)] = BINDING
     return found
 
 
@@ -1368,6 +1444,7 @@ RULES: Rules[OrderState, OrderInbox, OrderView] = Rules(
     explain=explain,
     waits=waits,
     final=FINAL,
+    asks=asks,
     changed_contributions=changed_contributions,
     changed_postings=changed_postings,
     labels=lambda ref, seen: {"customer_id": seen.state.placed.customer_id if seen.state.placed else None},

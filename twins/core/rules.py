@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
+from operator import itemgetter
 from types import MappingProxyType
 from typing import Any, Generic, Protocol, TypeVar, cast
 
@@ -98,7 +99,15 @@ class Registers:
 
     def of(self, kind: type[V]) -> list[tuple[TwinRef, V]]:
         """Values of one type, by source; the order of arrival leaves no trace."""
-        return sorted((ref, value) for ref, value in self.values.items() if isinstance(value, kind))
+        found: list[tuple[TwinRef, V]] = [
+            (ref, value) for ref, value in self.values.items() if isinstance(value, kind)
+        ]
+        if len(found) > 1:
+            found.sort(key=_by_source)
+        return found
+
+
+_by_source = itemgetter(0)
 
 
 def terminal(transitions: Mapping[T, Mapping[Any, Any]]) -> frozenset[T]:
@@ -144,6 +153,9 @@ class Rules(Generic[S, I, V]):
     """
     endless: bool = False
     """Its history never ends, so its fold is kept in storage from time to time."""
+    asks: Callable[[S], Mapping[TwinRef, Value]] | None = None
+    """Those of its contributions that its facts alone give, and that others answer: said before it settles,
+    so that it need not settle again for the answers."""
     changed_contributions: Callable[[TwinRef, V], Mapping[TwinRef, Value | None] | None] | None = None
     """For twins of many neighbours: at least what differs from the view before, or None for all of it."""
     changed_postings: Callable[[TwinRef, V, I], Mapping[PostingKey, Posting | None] | None] | None = None

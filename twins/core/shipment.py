@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic_core import to_json
 
@@ -41,10 +41,10 @@ from canonical.money import ZERO, rounded
 from canonical.postings import AccrueFreight, GoodsLine, MatchCarrierBill, PostGoodsIssue, Posting
 from canonical.types import plain
 from twins.core.contributions import (
+    BINDING,
     INTEREST,
     Acceptance,
     Bill,
-    Binding,
     CarrierWord,
     Issue,
     ItemCard,
@@ -210,61 +210,113 @@ def _goods(lines: tuple[ShipmentLine, ...]) -> dict[tuple[str, str], Decimal]:
     return goods
 
 
+# --- inbox -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Goods:
+    """What follows from the warehouse's facts and from what orders and items say, whatever a carrier does."""
+
+    state: ShipmentState
+    orders: tuple[str, ...]
+    waits_for: tuple[str, ...] = ()
+    """What the goods issue waits for."""
+    unit_costs: Mapping[str, Decimal | None] = field(default_factory=dict)
+    goods_issue: PostGoodsIssue | None = None
+
+
+class Delivery(NamedTuple):
+    """What orders hear of the way of the goods."""
+
+    delivered_at: datetime | None
+    returned_to_sender: bool
+
+
+@dataclass(slots=True)
+class ShipmentInbox(Registers):
+    """The words of neighbours. Most are a carrier's, and leave the goods as they are."""
+
+    goods: Goods | None = None
+    """As last looked at; an order or an item may have spoken since, if *is_stale*."""
+    is_stale: bool = False
+    said: tuple[Goods, Delivery] | None = None
+    planned: tuple[Goods, tuple[Bill, ...]] | None = None
+
+    def absorb(self, source: TwinRef, old: Value | None, new: Value | None) -> None:
+        Registers.absorb(self, source, old, new)
+        self.is_stale |= not all(value is None or isinstance(value, CarrierWord) for value in (old, new))
+
+    def goods_of(self, ref: TwinRef, state: ShipmentState, policy: Policy) -> Goods:
+        """The very same as before, unless they have changed."""
+        known = self.goods
+        if known is None or known.state is not state:
+            self.goods = _goods_of(ref, state, self, policy)
+        elif self.is_stale:
+            found = _goods_of(ref, state, self, policy)
+            self.goods = known if found == known else found
+        self.is_stale = False
+        assert self.goods is not None
+        return self.goods
+
+
 # --- view ------------------------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
 class ShipmentView:
     state: ShipmentState
+    inbox: ShipmentInbox = field(repr=False)
+    goods: Goods
     status: ShipmentStatus
     location: str | None
-    delivered_at: datetime | None
-    returned_to_sender: bool
+    delivery: Delivery
     milestones: dict[str, datetime]
     """Milestone → when the slowest parcel reached it, for those that all parcels did."""
     flags: tuple[str, ...]
     bills: tuple[Bill, ...]
-    orders: tuple[str, ...]
-    acceptances: dict[str, Acceptance]
-    waits_for: tuple[str, ...]
-    """What the goods issue waits for."""
-    goods_issue: PostGoodsIssue | None
-    unit_costs: dict[str, Decimal | None]
     findings: list[Finding]
     policy: Policy
 
 
-def view(ref: TwinRef, state: ShipmentState, inbox: Registers, policy: Policy) -> ShipmentView:
+def view(ref: TwinRef, state: ShipmentState, inbox: ShipmentInbox, policy: Policy) -> ShipmentView:
     words = inbox.of(CarrierWord)
     milestones = _common_milestones(state, words)
-    lines = _lines(state)
-    orders = tuple(sorted({line.order_id for line in lines}))
+    told = (one.milestone for _, word in words for one in word.milestones)
+    returned = Milestone.RETURN_TO_SENDER in told
+    stands = state.dispatched is not None and state.voided_by is None
     seen = ShipmentView(
         state=state,
+        inbox=inbox,
+        goods=inbox.goods_of(ref, state, policy),
         status=ShipmentStatus.PROVISIONAL,
         location=_location(state),
-        delivered_at=None,
-        returned_to_sender=any(
-            one.milestone == Milestone.RETURN_TO_SENDER for _, word in words for one in word.milestones
-        ),
+        delivery=Delivery(milestones.get(Milestone.DELIVERED) if stands and not returned else None, returned),
         milestones=milestones,
         flags=_flags(words),
         bills=_bills(words),
-        orders=orders,
-        acceptances={ref.key: value for ref, value in inbox.of(Acceptance)},
-        waits_for=(),
-        goods_issue=None,
-        unit_costs={},
         findings=[],
         policy=policy,
     )
     seen.status = _status(state, seen)
-    if state.dispatched is not None and state.voided_by is None:
-        seen.delivered_at = None if seen.returned_to_sender else milestones.get(Milestone.DELIVERED)
-        _value(seen, inbox)
-        seen.goods_issue = _goods_issue(ref, seen)
     _find(seen, words)
     return seen
+
+
+def _goods_of(ref: TwinRef, state: ShipmentState, inbox: Registers, policy: Policy) -> Goods:
+    orders = tuple(sorted({line.order_id for line in _lines(state)}))
+    if state.dispatched is None or state.dispatched_at is None or state.voided_by is not None:
+        return Goods(state, orders)
+    acceptances = {source.key: value for source, value in inbox.of(Acceptance)}
+    waits = [f"order {order_id}" for order_id in orders if order_id not in acceptances]
+    unit_costs: dict[str, Decimal | None] = {}
+    for sku in sorted({line.sku for line in state.dispatched.lines}):
+        card = inbox.values.get(item(sku))
+        known = isinstance(card, ItemCard)
+        if not known and policy.require_master_data:
+            waits.append(f"item {sku}")
+        unit_costs[sku] = card.unit_cost(state.dispatched_at) if isinstance(card, ItemCard) else None
+    accepted = {} if waits else {order_id: acceptances[order_id] for order_id in orders}
+    return Goods(state, orders, tuple(waits), unit_costs, _goods_issue(ref, state, accepted, unit_costs))
 
 
 def _location(state: ShipmentState) -> str | None:
@@ -340,7 +392,7 @@ def _status(state: ShipmentState, seen: ShipmentView) -> ShipmentStatus:
 
 
 def _on_the_way(seen: ShipmentView) -> ShipmentStatus:
-    if seen.returned_to_sender:
+    if seen.delivery.returned_to_sender:
         return ShipmentStatus.RETURNED_TO_SENDER
     for milestone in reversed(_PROGRESS):
         if milestone in seen.milestones:
@@ -348,46 +400,38 @@ def _on_the_way(seen: ShipmentView) -> ShipmentStatus:
     return ShipmentStatus.DISPATCHED
 
 
-def _value(seen: ShipmentView, inbox: Registers) -> None:
-    """Find the cost of each SKU at dispatch, and what is still unknown."""
-    dispatched, at = seen.state.dispatched, seen.state.dispatched_at
-    assert dispatched is not None
-    assert at is not None
-    waits = [f"order {order_id}" for order_id in seen.orders if order_id not in seen.acceptances]
-    for sku in sorted({line.sku for line in dispatched.lines}):
-        card = inbox.values.get(item(sku))
-        known = isinstance(card, ItemCard)
-        if not known and seen.policy.require_master_data:
-            waits.append(f"item {sku}")
-        seen.unit_costs[sku] = card.unit_cost(at) if isinstance(card, ItemCard) else None
-    seen.waits_for = tuple(waits)
-
-
-def _goods_issue(ref: TwinRef, seen: ShipmentView) -> PostGoodsIssue | None:
-    dispatched, at = seen.state.dispatched, seen.state.dispatched_at
-    if dispatched is None or at is None or seen.waits_for or not seen.orders:
+def _goods_issue(
+    ref: TwinRef,
+    state: ShipmentState,
+    accepted: Mapping[str, Acceptance],
+    unit_costs: Mapping[str, Decimal | None],
+) -> PostGoodsIssue | None:
+    """*accepted*: by order, once all of them have spoken."""
+    if not accepted:
         return None
-    first = seen.acceptances[seen.orders[0]]
+    assert state.dispatched is not None
+    assert state.dispatched_at is not None
+    first = next(iter(accepted.values()))
     lines = tuple(
         GoodsLine(
             f"{order_id}/{line.line_id}",
             line.sku,
-            dispatched.location,
+            state.dispatched.location,
             line.accepted,
-            _line_cost(seen.unit_costs.get(line.sku), line.accepted, first.currency),
+            _line_cost(unit_costs.get(line.sku), line.accepted, first.currency),
         )
-        for order_id in seen.orders
-        for line in seen.acceptances[order_id].lines
+        for order_id, acceptance in accepted.items()
+        for line in acceptance.lines
         if line.accepted
     )
     if not lines:
         return None
     return PostGoodsIssue(
         key=posting_key("goods-issue", ref.key),
-        event_date=at.date(),
+        event_date=state.dispatched_at.date(),
         company=first.company,
         currency=first.currency,
-        justified_by=seen.state.dispatched_by,
+        justified_by=state.dispatched_by,
         shipment_id=ref.key,
         lines=lines,
     )
@@ -409,8 +453,8 @@ def _find(seen: ShipmentView, words: list[tuple[TwinRef, CarrierWord]]) -> None:
         seen.findings.append(Finding("dispatch-missing", text, witnesses, due))
     for flag in seen.flags:
         seen.findings.append(Finding(f"carrier-{flag}", f"the carrier reports {flag}"))
-    if seen.waits_for and state.dispatched_at is not None:
-        text = f"goods issue waits for {', '.join(seen.waits_for)}"
+    if seen.goods.waits_for and state.dispatched_at is not None:
+        text = f"goods issue waits for {', '.join(seen.goods.waits_for)}"
         due = state.dispatched_at + seen.policy.origin_deadline
         seen.findings.append(Finding("goods-issue-waits", text, state.dispatched_by, due))
     for bill in seen.bills:
@@ -434,18 +478,36 @@ def contributions(ref: TwinRef, seen: ShipmentView) -> dict[TwinRef, Value]:
     found: dict[TwinRef, Value] = {}
     if seen.state.voided_by is not None:
         return found
-    for order_id in seen.orders:
-        found[order(order_id)] = _progress(seen, order_id)
+    found |= _to_orders(seen)
     dispatched = seen.state.dispatched
     if dispatched is None:
         return found
     found |= _issues(seen, dispatched)
-    for sku in seen.unit_costs:
-        found[item(sku)] = INTEREST
+    return found | asks(seen.state)
+
+
+def asks(state: ShipmentState) -> dict[TwinRef, Value]:
+    """For master data, and for what carriers have told."""
+    dispatched = state.dispatched
+    if dispatched is None or state.voided_by is not None:
+        return {}
+    found: dict[TwinRef, Value] = {item(line.sku): INTEREST for line in dispatched.lines}
     if dispatched.carrier is not None:
         for number in dispatched.tracking_numbers:
-            found[tracking(dispatched.carrier, number)] = Binding()
+            found[tracking(dispatched.carrier, number)] = BINDING
     return found
+
+
+def changed_contributions(ref: TwinRef, seen: ShipmentView) -> Mapping[TwinRef, Value | None] | None:
+    """None where the goods are not the same; orders hear of the way of those that are."""
+    said, seen.inbox.said = seen.inbox.said, (seen.goods, seen.delivery)
+    if said is None or said[0] is not seen.goods:
+        return None
+    return {} if said[1] == seen.delivery or seen.state.voided_by is not None else _to_orders(seen)
+
+
+def _to_orders(seen: ShipmentView) -> dict[TwinRef, Value]:
+    return {order(order_id): _progress(seen, order_id) for order_id in seen.goods.orders}
 
 
 def _progress(seen: ShipmentView, order_id: str) -> ShipmentProgress:
@@ -467,13 +529,13 @@ def _progress(seen: ShipmentView, order_id: str) -> ShipmentProgress:
             PickCount(line, plain(picked), plain(short)) for line, (picked, short) in sorted(picks.items())
         ),
         shipped=tuple(
-            ShippedLine(line, sku, plain(quantity), seen.unit_costs.get(sku))
+            ShippedLine(line, sku, plain(quantity), seen.goods.unit_costs.get(sku))
             for (line, sku), quantity in sorted(shipped.items())
         ),
         dispatched_at=state.dispatched_at,
-        delivered_at=seen.delivered_at,
-        returned_to_sender=seen.returned_to_sender,
-        goods_issue_digest=_digest(seen.goods_issue),
+        delivered_at=seen.delivery.delivered_at,
+        returned_to_sender=seen.delivery.returned_to_sender,
+        goods_issue_digest=_digest(seen.goods.goods_issue),
         causes=state.dispatched_by,
     )
 
@@ -504,32 +566,41 @@ def _issues(seen: ShipmentView, dispatched: ShipmentDispatched) -> dict[TwinRef,
 
 
 def postings(ref: TwinRef, seen: ShipmentView) -> dict[PostingKey, Posting]:
-    found: list[Posting] = []
-    if seen.goods_issue is None:
+    goods_issue, dispatched = seen.goods.goods_issue, seen.state.dispatched
+    if goods_issue is None or dispatched is None:
         return {}
-    found.append(seen.goods_issue)
-    dispatched = seen.state.dispatched
-    assert dispatched is not None
+    found: list[Posting] = [goods_issue]
     if dispatched.freight_cost:
-        accrual = _accrual(ref, seen, dispatched)
+        accrual = _accrual(ref, seen.state, goods_issue, dispatched.freight_cost)
         found.append(accrual)
         found += [_bill(ref, seen, bill, accrual) for bill in seen.bills if _bill_fits(seen, bill)]
     return {posting.key: posting for posting in found}
 
 
-def _accrual(ref: TwinRef, seen: ShipmentView, dispatched: ShipmentDispatched) -> AccrueFreight:
-    assert seen.goods_issue is not None
-    assert dispatched.freight_cost is not None
-    currency = dispatched.freight_currency or seen.goods_issue.currency
+def changed_postings(
+    ref: TwinRef, seen: ShipmentView, inbox: ShipmentInbox
+) -> Mapping[PostingKey, Posting | None] | None:
+    """None unless goods and bills are what they were."""
+    planned, inbox.planned = inbox.planned, (seen.goods, seen.bills)
+    if planned is None or planned[0] is not seen.goods:
+        return None
+    return {} if planned[1] == seen.bills else None
+
+
+def _accrual(
+    ref: TwinRef, state: ShipmentState, goods_issue: PostGoodsIssue, freight_cost: Decimal
+) -> AccrueFreight:
+    assert state.dispatched is not None
+    currency = state.dispatched.freight_currency or goods_issue.currency
     return AccrueFreight(
         key=posting_key("freight-accrual", ref.key),
-        event_date=seen.goods_issue.event_date,
-        company=seen.goods_issue.company,
+        event_date=goods_issue.event_date,
+        company=goods_issue.company,
         currency=currency,
-        justified_by=seen.state.dispatched_by,
+        justified_by=state.dispatched_by,
         shipment_id=ref.key,
-        carrier=dispatched.carrier or "unknown",
-        amount=rounded(dispatched.freight_cost, currency),
+        carrier=state.dispatched.carrier or "unknown",
+        amount=rounded(freight_cost, currency),
     )
 
 
@@ -562,12 +633,12 @@ def document(ref: TwinRef, seen: ShipmentView) -> dict[str, Any]:
     return {
         "shipment_id": ref.key,
         "location": seen.location,
-        "orders": list(seen.orders),
+        "orders": list(seen.goods.orders),
         "carrier": dispatched.carrier if dispatched else None,
         "tracking_numbers": list(dispatched.tracking_numbers) if dispatched else [],
         "dispatched_at": state.dispatched_at,
         "dispatched_by": list(state.dispatched_by),
-        "delivered_at": seen.delivered_at,
+        "delivered_at": seen.delivery.delivered_at,
         "milestones": dict(seen.milestones),
         "flags": list(seen.flags),
         "freight_cost": dispatched.freight_cost if dispatched else None,
@@ -575,14 +646,16 @@ def document(ref: TwinRef, seen: ShipmentView) -> dict[str, Any]:
         "lines": [line.model_dump() for line in _lines(state)],
         "substitutions": [fact.model_dump() for fact, _ in state.substitutions],
         "packages": [state.packages[key].model_dump() for key in sorted(state.packages)],
-        "waits_for": list(seen.waits_for),
+        "waits_for": list(seen.goods.waits_for),
     }
 
 
 def explain(ref: TwinRef, seen: ShipmentView) -> tuple[str, ...]:
     state, said = seen.state, []
     if state.created is not None:
-        said.append(f"Created for {', '.join(seen.orders)} at {state.created.location} ({state.created_by}).")
+        said.append(
+            f"Created for {', '.join(seen.goods.orders)} at {state.created.location} ({state.created_by})."
+        )
     for pick_id, pick in sorted(state.picks.items()):
         short = sum((line.short for line in pick.lines), ZERO)
         picked = sum((line.quantity for line in pick.lines), ZERO)
@@ -595,8 +668,8 @@ def explain(ref: TwinRef, seen: ShipmentView) -> tuple[str, ...]:
     for milestone, moment in seen.milestones.items():
         held = "" if state.dispatched is not None else " (held: nobody has said that it was dispatched)"
         said.append(f"Carrier: {milestone} since {moment:%Y-%m-%d %H:%M}{held}.")
-    if seen.waits_for:
-        said.append(f"The goods issue waits for {', '.join(seen.waits_for)}.")
+    if seen.goods.waits_for:
+        said.append(f"The goods issue waits for {', '.join(seen.goods.waits_for)}.")
     if state.voided_by is not None:
         said.append(f"Voided ({state.voided_by}): {state.void_reason or 'no reason given'}.")
     return tuple(said) or ("Others speak of this shipment; no warehouse has told of it.",)
@@ -605,13 +678,13 @@ def explain(ref: TwinRef, seen: ShipmentView) -> tuple[str, ...]:
 def waits(seen: ShipmentView) -> tuple[str, ...]:
     if seen.state.dispatched is None and seen.milestones:
         return ("the warehouse to say that it was dispatched",)
-    return seen.waits_for
+    return seen.goods.waits_for
 
 
-RULES: Rules[ShipmentState, Registers, ShipmentView] = Rules(
+RULES: Rules[ShipmentState, ShipmentInbox, ShipmentView] = Rules(
     initial=ShipmentState(),
     evolve=evolve,
-    inbox=Registers,
+    inbox=ShipmentInbox,
     view=view,
     status=lambda seen: seen.status.value,
     contributions=contributions,
@@ -621,5 +694,8 @@ RULES: Rules[ShipmentState, Registers, ShipmentView] = Rules(
     explain=explain,
     waits=waits,
     final=frozenset(one.value for one in FINAL),
+    asks=asks,
+    changed_contributions=changed_contributions,
+    changed_postings=changed_postings,
     labels=lambda ref, seen: {"location": seen.location},
 )

@@ -273,6 +273,18 @@ class Twin:
                 self._askers.add(contribution.source)
         return True
 
+    def ask(self) -> list[Contribution]:
+        """Say first what others will answer; the rest is said when it settles."""
+        if self.rules.asks is None:
+            return []
+        asks = self.rules.asks(self.history.folded().state)
+        fresh = {target: value for target, value in asks.items() if target not in self.contributed}
+        if not fresh:
+            return []
+        self.version += 1
+        self.contributed = {**self.contributed, **fresh}
+        return [self._contribution(target, value) for target, value in fresh.items()]
+
     def settle(self) -> list[Contribution]:
         """Bring what is said to neighbours up to date with the facts."""
         self.version += 1
@@ -288,6 +300,8 @@ class Twin:
         for key, posting in desired.items():
             if posting is not None and key != posting.key:
                 raise InvariantViolated(f"{self.ref}: posting {posting.key} filed under {key}")
+        if not desired and not self._records and not (whole and self.ledger.records):
+            return [], []
         commands, records = plan(desired, self.ledger, whole=whole)
         for record in records:
             self.ledger.put(record)
@@ -436,7 +450,8 @@ class Twin:
             return changed
         self._spoke = speaks
         wanted = self.rules.contributions(self.ref, seen) if self._spoke else {}
-        return {**dict.fromkeys(target for target in self.contributed if target not in wanted), **wanted}
+        gone = [target for target in self.contributed if target not in wanted]
+        return {**dict.fromkeys(gone), **wanted} if gone else wanted
 
     def _echo(self, value: Value | None) -> list[Contribution]:
         """Answer those who asked; tell everyone only when the answer has changed."""
@@ -457,6 +472,8 @@ class Twin:
         return Contribution(self.ref, target, self.version, value)
 
     def _ledger_findings(self) -> list[Finding]:
+        if not self.ledger.refused:
+            return []
         return [
             Finding("posting-rejected", f"{record.key}: {record.reason}", record.posting.justified_by)
             for _, record in sorted(self.ledger.refused.items(), key=lambda one: one[0])
