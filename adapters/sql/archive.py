@@ -67,7 +67,7 @@ def told_of(connection: Connection, names: Sequence[str]) -> list[Read]:
 
 def archived_of(connection: Connection, names: Sequence[str]) -> list[Row]:
     found = named(connection, archive, names, "twin", "body")
-    return [row for twin, body in found for row in unpacked(twin, body)]
+    return [row for one in found for row in unpacked(one.twin, one.body)]
 
 
 def archived_count() -> Any:

@@ -420,7 +420,7 @@ INDEXED = ("status", "due_at", "closed_at")
 
 def _load(connection: Connection, refs: Sequence[TwinRef], whole: bool) -> dict[TwinRef, Stored]:
     names = [str(ref) for ref in refs]
-    versions = {twin: version for twin, version in named(connection, twins, names, "twin", "version")}
+    versions = {row.twin: row.version for row in named(connection, twins, names, "twin", "version")}
     known = list(versions)
     kept, void = _checkpoints(connection, known)
     partly = set() if whole else kept.keys()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -44,7 +47,7 @@ def upgrade() -> None:
     _create_partial("twins_by_due", ["due_at"], "due_at IS NOT NULL")
 
 
-def _cluster(table: str, columns: tuple[sa.Column[str], ...]) -> None:
+def _cluster(table: str, columns: Sequence[sa.Column[Any]]) -> None:
     """Move the rows into a table that is the tree of its key."""
     op.create_table(f"{table}_clustered", *columns, sqlite_with_rowid=False)
     names = ", ".join(column.name for column in columns)
