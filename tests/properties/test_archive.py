@@ -83,7 +83,7 @@ async def _archived(store: SqlStore, host: TwinHost, random: Random) -> tuple[Tw
         host = TwinHost("host-0", store, Clock(), Policy())
         await host.take_events([])
     refs = [ref for ref in await all_twins(store) if ref.kind != "stock" and random.random() < 0.5]
-    async with host._turn:
+    async with host._turn.mine():
         await host._claim()
         await host._rest()
         return host, (await store.archive(host.name, host._epoch, refs)).events
