@@ -114,6 +114,8 @@ def arrival_order(monkeypatch: pytest.MonkeyPatch) -> None:
         arrived = datetime(2000, 1, 1, tzinfo=UTC) + timedelta(seconds=len(self._told))
         key = SortKey(arrived, 0, event.source, -1, event.id)
         placed[id(self), event.event_id] = key
+        if self._numbered_keys is not None:
+            self._numbered_keys[event.event_id] = key
         self._keys.append(key)
         return False
 
@@ -235,7 +237,7 @@ def late_count_moves_stock(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def naive(ref: Any, state: Any, inbox: Any, policy: Any) -> Any:
         seen = view(ref, state, inbox, policy)
-        for status, moves in inbox.moves.items():
+        for status, moves in (inbox.moves or {}).items():
             seen.on_hand[status] += sum(moves.sums.values(), ZERO)
         return seen
 

@@ -54,7 +54,7 @@ from twins.core.contributions import (
     ShippedLine,
     Value,
 )
-from twins.core.rules import Finding, Policy, Registers, Rules, Waiting, terminal
+from twins.core.rules import Finding, Policy, Registers, Rules, Waiting, nothing, terminal
 
 # --- state -----------------------------------------------------------------------------------------------
 
@@ -221,7 +221,7 @@ class Goods:
     orders: tuple[str, ...]
     waits_for: tuple[str, ...] = ()
     """What the goods issue waits for."""
-    unit_costs: Mapping[str, Decimal | None] = field(default_factory=dict)
+    unit_costs: Mapping[str, Decimal | None] = field(default_factory=nothing)
     goods_issue: PostGoodsIssue | None = None
 
 
@@ -230,6 +230,9 @@ class Delivery(NamedTuple):
 
     delivered_at: datetime | None
     returned_to_sender: bool
+
+
+_ON_ITS_WAY = Delivery(None, False)
 
 
 @dataclass(slots=True)
@@ -290,7 +293,7 @@ def view(ref: TwinRef, state: ShipmentState, inbox: ShipmentInbox, policy: Polic
         goods=inbox.goods_of(ref, state, policy),
         status=ShipmentStatus.PROVISIONAL,
         location=_location(state),
-        delivery=Delivery(milestones.get(Milestone.DELIVERED) if stands and not returned else None, returned),
+        delivery=_delivery(milestones.get(Milestone.DELIVERED) if stands else None, returned),
         milestones=milestones,
         flags=_flags(words),
         bills=_bills(words),
@@ -300,6 +303,12 @@ def view(ref: TwinRef, state: ShipmentState, inbox: ShipmentInbox, policy: Polic
     seen.status = _status(state, seen)
     _find(seen, words)
     return seen
+
+
+def _delivery(delivered_at: datetime | None, returned: bool) -> Delivery:
+    if returned:
+        return Delivery(None, True)
+    return _ON_ITS_WAY if delivered_at is None else Delivery(delivered_at, False)
 
 
 def _goods_of(ref: TwinRef, state: ShipmentState, inbox: Registers, policy: Policy) -> Goods:
