@@ -127,8 +127,8 @@ class Town:
     async def placement(self) -> Placement:
         return await self._host("host-0").look()
 
-    async def take(self, host: str, messages: Any) -> list[Verdict]:
-        return await self._called(host, lambda one: one.take(messages))
+    async def take(self, host: str, messages: Any, *, may_wait: bool) -> list[Verdict]:
+        return await self._called(host, lambda one: one.take(messages, may_wait=may_wait))
 
     async def take_events(self, host: str, events: list[Event]) -> list[Verdict]:
         return await self._called(host, lambda one: one.take_events(events))
