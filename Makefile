@@ -91,6 +91,10 @@ bench-overload: setup ## Flood twins with scans; see how soon others are visible
 	$(BIN)/python -m tests.services run -- $(SHELL) -c '$(BIN)/twinsync bench-overload $(ARGS) \
 		--broker "$$TWINSYNC_TEST_AMQP_URL"'
 
+.PHONY: bench-placement
+bench-placement: setup ## Measure twins that share a host beside twins that are an actor each (two minutes)
+	$(BIN)/twinsync bench-placement $(ARGS)
+
 .PHONY: bench-cost
 bench-cost: setup ## Measure what an event costs on twins with a long life behind them
 	$(BIN)/python -m tests.bench.cost $(ARGS)

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 from adapters.http.api import Service, build_api
 from adapters.http.erps import ErpDesk
 from adapters.http.health import Readiness
+from adapters.http.hosts import HostDesk
 from adapters.http.reconciliations import Reconciling
 from canonical.errors import TransientFailure
 from ops.local import start_twins
@@ -22,6 +23,7 @@ from ops.settings import Settings
 from ops.snapshots import read_snapshot
 from ops.translators import REFUSALS, SIGNATURES, TRANSLATORS
 from ops.wiring import Installation
+from twins.runtime import placing
 from twins.runtime.clock import WallClock
 from twins.runtime.cluster import RayCalls, gateways, metrics
 from twins.runtime.coalesce import CoalescedReads
@@ -62,7 +64,7 @@ def _service(installation: Installation) -> Service:
         intake=directory,
         publisher=publisher,
         publishes_later=settings.amqp_url is not None,
-        reads=KeptReads(CoalescedReads(directory), installation.placement, Boards(calls.board)),
+        reads=KeptReads(CoalescedReads(directory), directory, Boards(calls.board, directory.look)),
         store=store,
         gaps=store,
         inquiry=Inquiry(store, store, installation.policy),
@@ -94,6 +96,14 @@ def _service(installation: Installation) -> Service:
             lambda: gateways(installation),
             store,
             partial(report, store, installation.books),
+        ),
+        hosts=HostDesk(
+            store.placement,
+            placing.seen,
+            partial(placing.resize, installation, store),
+            partial(placing.pin, installation, store),
+            partial(placing.unpin, installation, store),
+            store,
         ),
         checks=checks,
         latest=lambda: datetime.now(UTC) + installation.ahead_max,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 REASON_LENGTH_MAX, FIELD_LENGTH_MAX = 1_000, 200
 
 
@@ -44,6 +46,20 @@ class TransientFailure(TwinsyncError):
 
 class Moving(TransientFailure):
     """A host is on its way to another node, or is being started anew: it answers soon."""
+
+
+class Elsewhere(Moving):
+    """A twin lives in another host than the one that was asked, or is on its way there.
+
+    *placement* says where all do by now; see twins.core.placement.
+    """
+
+    def __init__(self, placement: Any) -> None:
+        self.placement = placement
+        super().__init__(f"a twin lives elsewhere by version {placement.version} of the placement")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (Elsewhere, (self.placement,))
 
 
 class InvariantViolated(TwinsyncError):

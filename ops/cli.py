@@ -16,7 +16,7 @@ from rich.progress import Progress
 
 from canonical.errors import RejectedMessage, TransientFailure
 from canonical.translation import Connection, Inbound
-from ops.commands import audit, bench, capacity, dead_letters, erp, nodes, reconcile
+from ops.commands import audit, bench, capacity, dead_letters, erp, hosts, nodes, reconcile
 from ops.commands.asked import BROKEN_INPUT, HERE, Json, Key, Url, answer, err, out, print_json, refused
 
 app = typer.Typer(
@@ -39,7 +39,11 @@ app.command()(bench.bench)
 app.command()(bench.bench_million)
 app.command()(bench.bench_overload)
 app.command()(bench.bench_plots)
+app.command()(bench.bench_placement)
 app.command()(nodes.rebalance)
+app.command("hosts")(hosts.hosts)
+app.command()(hosts.pin)
+app.command()(hosts.unpin)
 app.command()(capacity.capacity)
 app.command()(reconcile.reconcile)
 app.add_typer(dead_letters.app)

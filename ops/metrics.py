@@ -32,6 +32,8 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry("host", "duplicates", "twinsync_events_duplicate", "counter", "Events that were known already"),
     Entry("host", "late", "twinsync_events_late", "counter", "Events folded in before others already folded"),
     Entry("host", "conflicts", "twinsync_events_conflicting", "counter", "Known ids told with other content"),
+    Entry("host", "elsewhere", "twinsync_batches_elsewhere", "counter", "Batches refused: a twin had moved"),
+    Entry("host", "placement", "twinsync_placement_version", "gauge", "Version of where twins live"),
     Entry("host", "rejected", "twinsync_messages_rejected", "counter", "Messages that went to dead letters"),
     Entry("host", "batches", "twinsync_batches", "counter", "Batches committed"),
     Entry("host", "commands", "twinsync_commands_planned", "counter", "Commands queued for an ERP"),

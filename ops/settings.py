@@ -17,12 +17,12 @@ from adapters.tryton.models import TrytonSettings
 from canonical.envelope import BATCH_BYTES_MAX
 from canonical.identity import Kind
 from twins.core.breaker import Breaker
+from twins.core.placement import HOSTS_MAX, Placement
 from twins.core.retries import Backoff, RetryBudget
 from twins.core.rules import Policy
 from twins.runtime.crew import Crew
 from twins.runtime.host import Residency
 from twins.runtime.line import Pace
-from twins.runtime.placement import Placement
 
 
 class ErpSettings(BaseModel):
@@ -107,7 +107,9 @@ class Settings(BaseSettings):
     amqp_heartbeat_s: int = 10
     """A broker that says nothing for about three times as long is lost."""
 
-    pooled_hosts: Annotated[int, Field(ge=1, le=256)] = 1
+    pooled_hosts: Annotated[int, Field(ge=1, le=HOSTS_MAX)] = 1
+    """How many hosts share the twins. What was said last holds: this, where it has another value than at the
+    last start, or ``twinsync hosts --count``."""
     dedicated_kinds: tuple[Kind, ...] = ()
     """Kinds whose every twin is a Ray actor of its own: about 52 MB and a second each."""
     resident_twins_max: int = 100_000

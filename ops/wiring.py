@@ -30,6 +30,7 @@ from canonical.translation import Connection
 from ops.logs import set_up_logs
 from ops.settings import Settings
 from ops.snapshots import fetch, read_snapshot
+from twins.core.placement import Placement
 from twins.core.reconcile.snapshot import Snapshot
 from twins.core.rules import Policy
 from twins.ports import (
@@ -49,7 +50,6 @@ from twins.runtime.host import Aspect, Residency
 from twins.runtime.ingest import Directory
 from twins.runtime.inquiry import Inquiry
 from twins.runtime.line import Pace
-from twins.runtime.placement import Placement
 from twins.runtime.reconcile.correct import Corrector
 from twins.runtime.reconcile.run import Reconciliation
 from twins.runtime.reconcile.schedule import Schedule

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
@@ -18,6 +18,7 @@ from twins.core.dispatch import QueuedCommand
 from twins.core.gaps import Gap, Watch
 from twins.core.history import Arrival
 from twins.core.ledger import Status
+from twins.core.placement import Placement
 from twins.core.reconcile.documents import Filed
 from twins.core.reconcile.report import Report
 from twins.core.shadow import Said, difference, is_open
@@ -352,8 +353,15 @@ class TwinStore(Protocol):
         """Take the next epoch of a host; whoever held the one before can commit no more."""
         ...
 
-    async def assert_epoch(self, host: str, epoch: int) -> None:
-        """Raises: Fenced where a newer incarnation has claimed the host."""
+    async def assert_epoch(self, host: str, epoch: int) -> int:
+        """Answers the version of the placement that holds.
+
+        Raises: Fenced where a newer incarnation has claimed the host.
+        """
+        ...
+
+    async def placement(self) -> Placement:
+        """Where twins live by now."""
         ...
 
     async def load(self, refs: Collection[TwinRef], *, whole: bool = False) -> dict[TwinRef, Stored]:
@@ -368,11 +376,17 @@ class TwinStore(Protocol):
         ...
 
     async def commit(
-        self, host: str, epoch: int, effects: Effects, delivered: Sequence[Contribution]
+        self,
+        host: str,
+        epoch: int,
+        effects: Effects,
+        delivered: Sequence[Contribution],
+        placement: Placement,
     ) -> None:
-        """Write a batch; *delivered*: mail of other hosts that it took in.
+        """Write a batch; *delivered*: mail of other hosts that it took in; *placement*: what it goes by.
 
-        Raises: Fenced where the epoch has passed; TransientFailure where the database is away.
+        Raises: Fenced where the epoch has passed; Elsewhere where another host owns, or has owned, a twin of
+        it since; TransientFailure where the database is away.
         """
         ...
 
@@ -395,10 +409,12 @@ class TwinStore(Protocol):
         """
         ...
 
-    async def archive(self, host: str, epoch: int, refs: Collection[TwinRef]) -> Archived:
+    async def archive(
+        self, host: str, epoch: int, refs: Collection[TwinRef], placement: Placement
+    ) -> Archived:
         """Move the events of twins that this host owns to the archive; nothing else about them changes.
 
-        While no commit of the same host is under way. Raises: Fenced, TransientFailure.
+        While no commit of the same host is under way. Raises: Fenced, Elsewhere, TransientFailure.
         """
         ...
 
@@ -411,6 +427,26 @@ class TwinStore(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+class Placements(Protocol):
+    """Where twins live, decided while they are running. All raise TransientFailure."""
+
+    async def placement(self) -> Placement: ...
+
+    async def place(self, change: Callable[[Placement], Placement]) -> Placement:
+        """Decide what comes after the present one, whatever that is by now; answers it.
+
+        When it returns, every commit under way has ended, and each later one goes by the new placement.
+        """
+        ...
+
+    async def configure(self, settings: Placement) -> Placement:
+        """Make the settings hold if they were changed since they were last made to; answers what holds.
+
+        Twins that are pinned stay so.
+        """
+        ...
 
 
 class InquiryStore(Protocol):

@@ -14,7 +14,7 @@ from fastapi.responses import Response
 from pydantic_core import to_json
 from starlette.types import ASGIApp
 
-from adapters.http import audit, health, letters, problems, reconciliations
+from adapters.http import audit, health, hosts, letters, problems, reconciliations
 from adapters.http.erps import ErpDesk, erp_routes
 from adapters.http.keys import Keys
 from adapters.http.limits import Limits
@@ -108,6 +108,7 @@ class Service:
     webhook_secrets: Mapping[str, str]
     metrics: Callable[[], Awaitable[tuple[bytes, str]]]
     erps: ErpDesk
+    hosts: hosts.HostDesk
     latest: Callable[[], datetime]
     """The latest moment that an event may be dated by now."""
     body_bytes_max: int = BATCH_BYTES_MAX
@@ -137,6 +138,7 @@ def build_api(service: Service) -> ASGIApp:
         letters.routes(service.dead_letters, service.letter_desk),
         reconciliations.routes(service.reconciling),
         erp_routes(service.erps),
+        hosts.routes(service.hosts),
     ):
         api.include_router(router, dependencies=[Depends(keys)])
     return LiveTwins(api, read=partial(service.reads.read, "document"), keys=keys)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, bindparam, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from adapters.sql.database import Database, now_text, translated
-from adapters.sql.tables import hosts
+from adapters.sql.tables import hosts, placement
 from canonical.errors import Fenced
 
 T = TypeVar("T")
@@ -20,18 +20,28 @@ PARAMETERS_MAX = 500
 
 class EpochRows(Database):
     async def claim(self, host: str) -> int:
-        statement = self._insert(hosts).values(host=host, epoch=1, claimed_at=now_text())
+        held = select(placement.c.version).with_for_update(read=True)
+        statement = self._insert(hosts).values(
+            host=host, epoch=1, claimed_at=now_text(), placement=bindparam("placement")
+        )
         statement = statement.on_conflict_do_update(
             index_elements=["host"],
-            set_={"epoch": hosts.c.epoch + 1, "claimed_at": statement.excluded.claimed_at},
+            set_={
+                "epoch": hosts.c.epoch + 1,
+                "claimed_at": statement.excluded.claimed_at,
+                "placement": statement.excluded.placement,
+            },
         ).returning(hosts.c.epoch)
         async with translated(), self._writer.begin() as connection:
-            return int((await connection.execute(statement)).scalar_one())
+            version = (await connection.execute(held)).scalar_one()
+            return int((await connection.execute(statement, {"placement": version})).scalar_one())
 
-    async def assert_epoch(self, host: str, epoch: int) -> None:
-        """Raises: Fenced where the epoch has passed."""
-        if not await self._rows(select(hosts.c.host).where(hosts.c.host == host, hosts.c.epoch == epoch)):
-            raise fenced(host, epoch)
+    async def assert_epoch(self, host: str, epoch: int) -> int:
+        """Answers the version of the placement that holds. Raises: Fenced where the epoch has passed."""
+        wanted = select(hosts.c.placement).where(hosts.c.host == host, hosts.c.epoch == epoch)
+        for row in await self._rows(wanted):
+            return int(row["placement"])
+        raise fenced(host, epoch)
 
 
 def dialect(name: str) -> Any:

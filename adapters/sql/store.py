@@ -31,10 +31,11 @@ from adapters.sql.commands import CommandRows
 from adapters.sql.cutover import CutoverRows
 from adapters.sql.database import now_text, translated
 from adapters.sql.engine import Tuning
-from adapters.sql.epochs import assert_epoch, chunks
+from adapters.sql.epochs import chunks
 from adapters.sql.erp_control import ErpControlRows
 from adapters.sql.letters import LetterRows
 from adapters.sql.named import named
+from adapters.sql.placements import PlacementRows, assert_placed
 from adapters.sql.reconciliations import ReconciliationRows
 from adapters.sql.routes import address
 from adapters.sql.tables import archive as archive_table
@@ -58,6 +59,7 @@ from twins.core.contributions import Contribution
 from twins.core.gaps import Gap, Watch
 from twins.core.history import Checkpoint
 from twins.core.ledger import Record, Status
+from twins.core.placement import UNPLACED, Placement
 from twins.core.twin import REPLIES, Stored
 from twins.ports import Archived, Closed, Told, TwinFilter, TwinRow
 
@@ -71,9 +73,9 @@ def _one_erp(company: str) -> str:
     return "main"
 
 
-class SqlStore(LetterRows, ErpControlRows, CutoverRows, CommandRows, ReconciliationRows):
-    """Implements TwinStore, GapStore and InquiryStore; by its bases CommandQueue, ErpControl, Cutovers,
-    DeadLetters, Audit, Ledgers and Reports.
+class SqlStore(PlacementRows, LetterRows, ErpControlRows, CutoverRows, CommandRows, ReconciliationRows):
+    """Implements TwinStore, GapStore and InquiryStore; by its bases Placements, CommandQueue, ErpControl,
+    Cutovers, DeadLetters, Audit, Ledgers and Reports.
     """
 
     def __init__(
@@ -117,13 +119,19 @@ class SqlStore(LetterRows, ErpControlRows, CutoverRows, CommandRows, Reconciliat
         return found
 
     async def commit(
-        self, host: str, epoch: int, effects: Effects, delivered: Sequence[Contribution] = ()
+        self,
+        host: str,
+        epoch: int,
+        effects: Effects,
+        delivered: Sequence[Contribution] = (),
+        placement: Placement = UNPLACED,
     ) -> None:
         numbered = {event.source for event, _ in effects.events if event.sequence is not None}
         strange = numbered - self._numbered
 
         def write(connection: Connection) -> None:
-            assert_epoch(connection, host, epoch)
+            touched = chain(effects.touched, (one.target for one in delivered))
+            assert_placed(connection, host, epoch, placement, touched)
             if strange:
                 values = [{"source": name} for name in sorted(strange)]
                 connection.execute(self._insert(sources).on_conflict_do_nothing(), values)
@@ -307,10 +315,12 @@ class SqlStore(LetterRows, ErpControlRows, CutoverRows, CommandRows, Reconciliat
             for row in await self._rows(wanted)
         ]
 
-    async def archive(self, host: str, epoch: int, refs: Collection[TwinRef]) -> Archived:
+    async def archive(
+        self, host: str, epoch: int, refs: Collection[TwinRef], placement: Placement = UNPLACED
+    ) -> Archived:
         total = Archived(0, 0, 0)
         async with translated(), self._writer.begin() as connection:
-            await connection.run_sync(assert_epoch, host, epoch)
+            await connection.run_sync(assert_placed, host, epoch, placement, refs)
             for chunk in chunks([str(ref) for ref in refs]):
                 moved, told = await archive.move(connection, chunk, self._upsert(archive_table, "twin"))
                 await numbers.keep_numbers(connection, told, self._insert(archived_numbers))

@@ -36,7 +36,19 @@ hosts = Table(
     Column("host", String, primary_key=True),
     Column("epoch", BigInteger, nullable=False),
     Column("claimed_at", String, nullable=False),
+    Column("placement", BigInteger, nullable=False, server_default="0"),
 )
+"""*placement*: the version that holds, in each row: whoever changes it waits for the commits under way."""
+
+placement = Table(
+    "placement",
+    metadata,
+    Column("one", SmallInteger, primary_key=True, autoincrement=False),
+    Column("version", BigInteger, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("settings", Text, nullable=False),
+)
+"""One row. *settings*: those that it was last made from."""
 
 events = Table(
     "events",

@@ -112,6 +112,28 @@ def bench_plots(
         _draw(file, folder)
 
 
+def bench_placement(
+    twins: Annotated[int, typer.Option(min=1_000, help="That share a host.")] = 20_000,
+    actors: Annotated[int, typer.Option(min=1, help="Twins that are an actor each.")] = 8,
+    events: Annotated[int, typer.Option(min=100, help="Of either in a round.")] = 5_000,
+    rounds: Annotated[int, typer.Option(min=1)] = 3,
+    json: Annotated[Path | None, typer.Option(help="Write the figures here.")] = None,
+    data_dir: Annotated[Path, typer.Option(help="Where the database lives.")] = Path(".twinsync/placement"),
+) -> None:
+    """Measure twins that share a host beside twins that are an actor each: memory, starts and events."""
+    from ops.local import ray_home
+
+    folder = data_dir / secrets.token_hex(4)
+    try:
+        with ray_home(data_dir) as home:
+            from ops.bench.placement import run
+
+            found = run(twins, actors, events, rounds, folder, home, err)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    _keep(found, json, None, data_dir)
+
+
 def _keep(found: dict[str, Any], json: Path | None, plots: Path | None, data_dir: Path) -> None:
     """Write what was found, and draw it from what is written."""
     if json is None and plots is None:

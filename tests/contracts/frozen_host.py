@@ -24,6 +24,7 @@ from tests.stories import placed
 from tests.unit.test_host import Clock
 from twins.core.batch import Effects
 from twins.core.contributions import Contribution
+from twins.core.placement import UNPLACED, Placement
 from twins.core.rules import Policy
 from twins.ports import Publication
 from twins.runtime.host import TwinHost
@@ -36,12 +37,17 @@ class FreezingStore(SqlStore):
     where = ""
 
     async def commit(
-        self, host: str, epoch: int, effects: Effects, delivered: Sequence[Contribution] = ()
+        self,
+        host: str,
+        epoch: int,
+        effects: Effects,
+        delivered: Sequence[Contribution] = (),
+        placement: Placement = UNPLACED,
     ) -> None:
         self.commits += 1
         if self.commits == 2:
             self.freeze()
-        await super().commit(host, epoch, effects, delivered)
+        await super().commit(host, epoch, effects, delivered, placement)
 
     def freeze(self) -> None:
         if self.where == "before":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import product
 from typing import Any
@@ -29,6 +30,7 @@ from twins.core.batch import Effects
 from twins.core.contributions import Contribution, Interest
 from twins.core.gaps import Gap, gaps
 from twins.core.history import Arrival
+from twins.core.placement import Placement
 from twins.core.rules import Policy
 from twins.core.twin import Twin
 from twins.ports import Publication, Rejected, Taken
@@ -298,9 +300,7 @@ async def test_what_is_open_is_not_archived(store: SqlStore) -> None:
     letter = Contribution(order("SO-9"), shipment("SHP-1"), 1, Interest())
     epoch = await store.claim("host-1")
     await store.commit("host-1", epoch, Effects(mail={(letter.target, letter.source): letter}), ())
-    stranger = TwinHost(
-        "host-2", store, clock, Policy(), is_mine=lambda ref: False, archive_after=timedelta(days=1)
-    )
+    stranger = TwinHost("host-2", store, clock, Policy(), archive_after=timedelta(days=1))
     await stranger.sweep()
     assert await rows_of(store, archive) == unsettled
     await host(store, clock, timedelta(days=1)).sweep()
@@ -334,6 +334,14 @@ async def test_a_batch_that_is_being_committed_is_waited_for(
     assert await one.take_events([late]) == [Taken(Arrival.DUPLICATE)]
 
 
+@dataclass(frozen=True)
+class Apart(Placement):
+    mine: frozenset[TwinRef] = frozenset()
+
+    def host_of(self, ref: TwinRef) -> str:
+        return "host-1" if ref in self.mine else "host-0"
+
+
 async def test_twins_of_other_hosts_do_not_keep_a_host_from_its_own(store: SqlStore) -> None:
     clock = Clock()
     clock.ahead = timedelta(days=9_000)
@@ -342,9 +350,9 @@ async def test_twins_of_other_hosts_do_not_keep_a_host_from_its_own(store: SqlSt
     scanned = [delivered(f"1Z{number:03}", 10) for number in range(many)]
     bound = [dispatched(f"S{number:03}", 1, 5, tracking=f"1Z{number:03}") for number in range(many)]
     await one.take_events([*scanned, *bound, OTHER])
-    mine: set[TwinRef] = {event.subject for event in scanned[-5:]}
+    mine = frozenset(event.subject for event in scanned[-5:])
     two = TwinHost(
-        "host-1", store, clock, Policy(), is_mine=mine.__contains__, archive_after=timedelta(days=1)
+        "host-1", store, clock, Policy(), placement=Apart(mine=mine), archive_after=timedelta(days=1)
     )
     await two.sweep()
     await two.sweep()

@@ -136,12 +136,14 @@ async def test_an_actor_whose_epoch_was_taken_exits_and_its_callers_are_told_to_
 
     async with running(settings(tmp_path, pooled_hosts=2, sweep_every_s=0.2)) as installation:
         calls, store = RayCalls(installation), installation.store()
-        for host in installation.placement.pooled_names():
-            await calls.take_events(host, golden()[:1])
+        placement = installation.placement
+        mine = {placement.host_of(event.subject): event for event in golden()}
+        for host in placement.pooled_names():
+            await calls.take_events(host, [mine[host]])
             await store.claim(host)
         for host, ask in (
             ("host-0", lambda: calls.metrics("host-0")),
-            ("host-1", lambda: calls.take_events("host-1", golden()[1:2])),
+            ("host-1", lambda: calls.take_events("host-1", [mine["host-1"]])),
         ):
             with pytest.raises(TransientFailure):
                 await asyncio.wait_for(_forever(ask), 30)

@@ -13,11 +13,11 @@ from tests.stories import ORDER, golden
 from tests.unit.test_host import FickleStore, host, messages
 from tests.unit.test_host import store as store
 from tests.unit.test_http_api import OneHost
+from twins.core.placement import Placement
 from twins.core.twin import Stored
 from twins.runtime.coalesce import CoalescedReads
 from twins.runtime.host import Aspect
 from twins.runtime.ingest import Directory
-from twins.runtime.placement import Placement
 
 
 async def test_twins_in_memory_are_read_while_the_database_is_away(

@@ -23,6 +23,7 @@ from tests.world import DAY, World, tell
 from twins.core.batch import Effects
 from twins.core.contributions import Contribution
 from twins.core.history import Arrival
+from twins.core.placement import UNPLACED, Placement
 from twins.core.rules import Policy
 from twins.ports import Publication, Rejected, Taken
 from twins.runtime.host import Aspect, Residency, TwinHost
@@ -36,6 +37,13 @@ class Clock:
         return self.moment
 
 
+class OrdersApart(Placement):
+    """Orders on one host, everything else on another."""
+
+    def host_of(self, ref: TwinRef) -> str:
+        return "a" if ref.kind == "order" else "b"
+
+
 class FickleStore(SqlStore):
     """A real store whose next commits can be made to fail or to wait."""
 
@@ -43,14 +51,19 @@ class FickleStore(SqlStore):
     gate: asyncio.Event | None = None
 
     async def commit(
-        self, host: str, epoch: int, effects: Effects, delivered: Sequence[Contribution] = ()
+        self,
+        host: str,
+        epoch: int,
+        effects: Effects,
+        delivered: Sequence[Contribution] = (),
+        placement: Placement = UNPLACED,
     ) -> None:
         if self.gate is not None:
             await self.gate.wait()
         if self.failures:
             self.failures -= 1
             raise TransientFailure("the database is away")
-        await super().commit(host, epoch, effects, delivered)
+        await super().commit(host, epoch, effects, delivered, placement)
 
 
 @pytest.fixture
@@ -290,13 +303,13 @@ async def test_mail_between_hosts_survives_a_post_office_that_fails(store: Fickl
                 assert name in hosts
                 await one.absorb(mine)
 
-    for name, mine in (("a", True), ("b", False)):
+    for name in ("a", "b"):
         hosts[name] = TwinHost(
             name,
             store,
             Clock(),
             Policy(),
-            is_mine=lambda ref, m=mine: (ref.kind == "order") == m,
+            placement=OrdersApart(),
             post=deliver,
         )
     for event in golden():

@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ import pytest
 from adapters.embedded.delivery import EmbeddedPublisher
 from adapters.http.api import Service, build_api
 from adapters.http.erps import ErpDesk
+from adapters.http.hosts import HostDesk
 from adapters.sql.engine import sqlite_url
 from adapters.sql.store import SqlStore
 from canonical.envelope import BATCH, STRUCTURED, batch
@@ -30,6 +32,7 @@ from tests.stories import golden, placed
 from tests.unit.test_host import Clock
 from tests.unit.test_x12_partner import message
 from tests.world import DAY, tell
+from twins.core.placement import Placement
 from twins.core.rules import Policy
 from twins.ports import TwinFilter
 from twins.runtime.coalesce import CoalescedReads
@@ -38,8 +41,8 @@ from twins.runtime.host import TwinHost
 from twins.runtime.ingest import Directory
 from twins.runtime.inquiry import Inquiry
 from twins.runtime.letters import LetterDesk
-from twins.runtime.placement import Placement
 
+FIGURES = ("node", "twins", "events", "placement")
 KEY = {"Authorization": "Bearer right"}
 
 
@@ -49,6 +52,9 @@ class OneHost:
     def __init__(self, host: TwinHost) -> None:
         self.host = host
         self.reads = 0
+
+    async def placement(self) -> Placement:
+        return await self.host.look()
 
     async def take(self, host: str, messages: Any, *, may_wait: bool) -> Any:
         return await self.host.take(messages, may_wait=may_wait)
@@ -75,6 +81,23 @@ async def store(tmp_path: Path) -> AsyncIterator[SqlStore]:
 @pytest.fixture
 def calls(store: SqlStore) -> OneHost:
     return OneHost(TwinHost("host-0", store, Clock(), Policy()))
+
+
+def host_desk(store: SqlStore) -> HostDesk:
+    """Over the store alone: no actor is started or ended."""
+
+    async def seen(placement: Placement) -> list[dict[str, object]]:
+        named = placement.pooled_names()
+        return [dict.fromkeys(FIGURES) | {"host": name, "named": True} for name in named]
+
+    return HostDesk(
+        store.placement,
+        seen,
+        lambda count: store.place(lambda now: replace(now, pooled_hosts=count)),
+        lambda ref: store.place(lambda now: replace(now, pinned=now.pinned | {ref})),
+        lambda ref: store.place(lambda now: replace(now, pinned=now.pinned - {ref})),
+        store,
+    )
 
 
 def service_of(store: SqlStore, calls: OneHost) -> Service:
@@ -116,6 +139,7 @@ def service_of(store: SqlStore, calls: OneHost) -> Service:
             store,
             partial(report, store, lambda erp: None),
         ),
+        hosts=host_desk(store),
         latest=lambda: DAY + timedelta(days=365),
         checks={"database": store.ping},
     )

@@ -8,7 +8,9 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from random import Random
+from time import monotonic_ns
 
 import pytest
 
@@ -16,17 +18,18 @@ from canonical.errors import TransientFailure
 from canonical.facts.order import PaymentCaptured
 from canonical.identity import TwinRef, order
 from tests.stories import ORDER, placed
-from tests.unit.test_host import FickleStore, host, messages
+from tests.unit.test_host import Clock, FickleStore, host, messages
 from tests.unit.test_host import store as store
 from tests.unit.test_http_api import OneHost
 from tests.world import tell
 from twins.core.batch import Effects
 from twins.core.contributions import Contribution
+from twins.core.placement import UNPLACED, Placement
+from twins.core.rules import Policy
 from twins.runtime.coalesce import Answer, CoalescedReads
 from twins.runtime.host import Aspect, TwinHost
 from twins.runtime.ingest import Directory
 from twins.runtime.kept import Boards, KeptReads
-from twins.runtime.placement import Placement
 from twins.runtime.stamps import Board, BoardReader, Place
 
 
@@ -53,8 +56,9 @@ class Replica:
         async def ask(_host: str) -> Place | None:
             return place
 
-        directory = Directory(Placement(), self.calls)
-        self.reads = KeptReads(CoalescedReads(directory), Placement(), Boards(ask), **options)
+        directory = self.directory = Directory(Placement(), self.calls)
+        boards = Boards(ask, directory.look)
+        self.reads = KeptReads(CoalescedReads(directory), directory, boards, **options)
 
     async def read(self, ref: TwinRef) -> Answer:
         return await self.reads.read(Aspect.DOCUMENT, ref)
@@ -140,9 +144,13 @@ async def test_what_may_have_been_committed_is_asked_for(
     commit = store.commit
 
     async def in_doubt(
-        host: str, epoch: int, effects: Effects, delivered: Sequence[Contribution] = ()
+        host: str,
+        epoch: int,
+        effects: Effects,
+        delivered: Sequence[Contribution] = (),
+        placement: Placement = UNPLACED,
     ) -> None:
-        await commit(host, epoch, effects, delivered)
+        await commit(host, epoch, effects, delivered, placement)
         raise TransientFailure("the database was away before it answered")
 
     async with trusted(store) as (one, board):
@@ -232,3 +240,78 @@ def test_a_board_of_another_process_or_machine_is_not_taken_for_the_hosts() -> N
         BoardReader(Place(place.process, place.descriptor, place.token ^ 1))
     with pytest.raises(OSError, match="No such file"):
         BoardReader(Place(2**22 + 1, place.descriptor, place.token))
+
+
+def pinned(now: Placement) -> Placement:
+    return replace(now, pinned=frozenset({order(ORDER)}))
+
+
+async def test_a_board_speaks_only_to_those_who_go_by_the_same_placement(store: FickleStore) -> None:
+    async with trusted(store) as (one, board):
+        reader = BoardReader(board.place)
+        now = await store.place(pinned)
+        await one.look()
+        while reader.stamp(order("SO-OTHER"), now.version) is None:
+            await asyncio.sleep(0.01)
+        assert reader.placement == now.version
+        assert reader.stamp(order(ORDER), now.version - 1) is None
+
+
+async def heard_of_nothing(store: FickleStore) -> BoardReader:
+    """Of a host that had the twin, and found its epoch held a moment before it was pinned."""
+    board = Board()
+    board.trust(monotonic_ns())
+    await store.place(pinned)
+    return BoardReader(board.place)
+
+
+@pytest.mark.parametrize("again", [False, True])
+async def test_a_twin_that_has_moved_changes_for_nobody_while_its_old_host_is_trusted(
+    store: FickleStore, again: bool
+) -> None:
+    reader = await heard_of_nothing(store)
+    assert reader.stamp(order(ORDER)) is not None
+    apart = TwinHost(f"order/{ORDER}", store, Clock(), Policy(), boards=True)
+    await apart.look()
+    if again:
+        await store.place(lambda now: replace(now, pooled_hosts=2))
+    await apart.take(messages(paid(1)))
+    assert reader.stamp(order(ORDER)) is None
+
+
+async def test_who_gives_a_twin_away_need_not_wait_for_what_is_left(store: FickleStore) -> None:
+    one = host(store, board=Board())
+    await one.take(messages(placed(), placed(order="SO-OTHER")))
+    await store.place(pinned)
+    await one.look()
+    assert not one._had_a_board(order("SO-OTHER"))
+
+
+async def test_nothing_is_kept_from_one_placement_to_the_next(store: FickleStore) -> None:
+    """A twin that went and came back looks to its host's board as if nothing had happened."""
+    async with trusted(store) as (one, board):
+        replica = Replica(one, board.place)
+        await found(replica)
+        await store.place(pinned)
+        await one.look()
+        apart = TwinHost(f"order/{ORDER}", store, Clock(), Policy())
+        await apart.take(messages(paid(1)))
+        now = await store.place(lambda now: replace(now, pinned=frozenset()))
+        await one.look()
+        reader = BoardReader(board.place)
+        while reader.stamp(order(ORDER), now.version) is None:
+            await asyncio.sleep(0.01)
+        await replica.directory.look(now.version)
+        assert [await replica.read(order(ORDER))] == await one.read(Aspect.DOCUMENT, [order(ORDER)])
+
+
+async def test_who_finds_a_board_of_another_placement_learns_of_it(store: FickleStore) -> None:
+    async with trusted(store) as (one, board):
+        now = await store.place(lambda now: replace(now, pooled_hosts=1))
+        await one.look()
+        replica = Replica(one, board.place)
+        async with asyncio.timeout(20):
+            while not replica.reads._kept:
+                await replica.read(order(ORDER))
+                await asyncio.sleep(0.01)
+        assert replica.directory.placement == now

@@ -19,7 +19,7 @@ from tests.unit.test_host import Clock
 from twins.core.rules import Policy
 from twins.runtime import host as host_module
 from twins.runtime.host import TwinHost
-from twins.runtime.placement import levelled
+from twins.runtime.levelling import levelled
 
 NODES = st.lists(st.sampled_from("abcdef"), min_size=1, max_size=6, unique=True)
 WHERE = st.dictionaries(st.integers(0, 20).map("host-{}".format), st.sampled_from("abcdefgh"), max_size=20)

@@ -20,8 +20,9 @@ from ray.exceptions import RayActorError, RayTaskError
 
 from canonical.envelope import Event
 from canonical.errors import Fenced, Moving, TransientFailure
-from canonical.identity import Kind, TwinRef
+from canonical.identity import Kind, TwinRef, twin_ref
 from twins.core.contributions import Contribution
+from twins.core.placement import FIRST_HOST, Placement, is_dedicated
 from twins.core.reconcile.difference import Kind as DifferenceKind
 from twins.core.rules import Policy
 from twins.ports import (
@@ -35,6 +36,7 @@ from twins.ports import (
     ErpControl,
     GapStore,
     Intake,
+    Placements,
     Publication,
     Queues,
     TwinStore,
@@ -51,7 +53,6 @@ from twins.runtime.ingest import Directory
 from twins.runtime.ingests import IngestWatch, ingest_name, ingest_names
 from twins.runtime.letters import LetterWatch
 from twins.runtime.line import ErpLine, Pace
-from twins.runtime.placement import Placement, is_dedicated
 from twins.runtime.reconcile.schedule import DIFFERENCES, Schedule
 from twins.runtime.stamps import Board, Place
 
@@ -66,16 +67,15 @@ START_S = 60.0
 """How long an actor may take to start before it counts as frozen."""
 GONE_WITHIN_S, GONE_LOOK_S = 5.0, 0.02
 """How long, and how often, it is looked whether an actor that was killed is gone."""
-MOVING_S, MOVING_LOOK_S = 3.0, 0.05
-"""How long, and how often, a host is called again that cannot be reached."""
 METRICS_WITHIN_S = 3.0
 """A scrape must not wait for a database that says nothing: then these figures are left out."""
 Plain = tuple[bytes, Mapping[str, str], str | None]
 """A Publication in built-in types, which are pickled without a call into Python for each."""
+HAS_BOARDS = hasattr(os, "memfd_create")
 T = TypeVar("T")
 
 
-class Store(TwinStore, GapStore, CommandQueue, ErpControl, Cutovers, DeadLetters, Protocol):
+class Store(TwinStore, Placements, GapStore, CommandQueue, ErpControl, Cutovers, DeadLetters, Protocol):
     """What a host and a gateway need of the database."""
 
 
@@ -89,7 +89,9 @@ class Wiring(Protocol):
     """How this installation is put together; it travels to every actor, which opens its own connections."""
 
     @property
-    def placement(self) -> Placement: ...
+    def placement(self) -> Placement:
+        """As the settings have it; see twins.ports.Placements."""
+        ...
 
     @property
     def policy(self) -> Policy: ...
@@ -191,15 +193,14 @@ class HostActor(Watched, TwinHost):
 
     def __init__(self, wiring: Wiring, name: str) -> None:
         wiring.set_up_process()
-        placement = wiring.placement
-        directory = Directory(placement, RayCalls(wiring))
+        directory = Directory(wiring.placement, RayCalls(wiring))
         store = wiring.store()
         super().__init__(
             name,
             store,
             WallClock(),
             wiring.policy,
-            is_mine=lambda ref: placement.host_of(ref) == name,
+            placement=wiring.placement,
             residency=wiring.residency,
             ahead_max=wiring.ahead_max,
             on_commands=lambda: nudge_gateways(wiring.erps),
@@ -207,14 +208,16 @@ class HostActor(Watched, TwinHost):
             archive_after=wiring.archive_after,
             board=_board(name),
             latency_target=wiring.latency_target,
+            boards=HAS_BOARDS,
         )
         self._wiring = wiring
         self._dead_letters = store
         self._gaps = GapWatch(store, wiring.backfill(), WallClock(), wiring.backfill_patience)
         self._letters = LetterWatch()
-        self._leads = name == placement.pooled_names()[0]
+        self._leads = name == FIRST_HOST
         self._ingests = _ingest_watch(wiring) if self._leads else None
         self._schedule = wiring.schedule(directory) if self._leads else None
+        self._spared_until = monotonic() + START_S
         self._timers: asyncio.Task[None] | None = None
         self._renewing: asyncio.Task[None] | None = None
         self._call_ready()
@@ -242,6 +245,7 @@ class HostActor(Watched, TwinHost):
         asks for what is missing, counts dead letters, and reconciles when it is due.
         """
         overdue = await super().sweep()
+        self._check_needed()
         if self._ingests is not None:
             await self._ingests.look()
         if self._leads:
@@ -251,6 +255,15 @@ class HostActor(Watched, TwinHost):
         if self._schedule is not None:
             await self._schedule.look()
         return overdue
+
+    def _check_needed(self) -> None:
+        """An actor of one twin that lives elsewhere has nothing to do; a new one may be about to have it."""
+        if not is_dedicated(self.name):
+            return
+        if self._is_mine(twin_ref(self.name)):
+            self._spared_until = 0.0
+        elif monotonic() > self._spared_until:
+            raise Fenced(f"{self.name} has no actor of its own any more")
 
     async def take_plain(self, messages: list[Plain], may_wait: bool) -> list[Verdict]:
         told = [Publication(*one) for one in messages]
@@ -265,6 +278,7 @@ class HostActor(Watched, TwinHost):
     async def metrics(self) -> dict[str, float]:
         return asdict(self.counts) | {
             "resident_twins": self.resident_twins(),
+            "placement": self._placement.version,
             "missing_numbers": self._gaps.missing,
             "dead_letters": self._letters.open,
             "dead_letter_oldest_s": self._letters.oldest_s,
@@ -293,7 +307,7 @@ class HostActor(Watched, TwinHost):
 
 def _board(host: str) -> Board | None:
     """A megabyte, which a host of one twin does without, as do systems that share no memory this way."""
-    return Board() if hasattr(os, "memfd_create") and not is_dedicated(host) else None
+    return Board() if HAS_BOARDS and not is_dedicated(host) else None
 
 
 def _ingest_watch(wiring: Wiring) -> IngestWatch | None:
@@ -419,6 +433,9 @@ class RayCalls:
         self._wiring = wiring
         self._handles: dict[str, Any] = {}
 
+    async def placement(self) -> Placement:
+        return await self._call(FIRST_HOST, "look")  # type: ignore[no-any-return]
+
     async def take(self, host: str, messages: list[Publication], *, may_wait: bool) -> list[Verdict]:
         plain: list[Plain] = [(one.body, one.headers, one.content_type) for one in messages]
         return await self._call(host, "take_plain", plain, may_wait)  # type: ignore[no-any-return]
@@ -432,33 +449,22 @@ class RayCalls:
     async def read(self, host: str, aspect: Aspect, refs: list[TwinRef]) -> list[tuple[int, bytes] | None]:
         """A dedicated twin that has no actor is read by a pooled host: reading starts nothing."""
         if is_dedicated(host) and not self._runs(host):
-            host = self._wiring.placement.pooled_names()[0]
+            return await self._call(FIRST_HOST, "look_up", aspect, refs)  # type: ignore[no-any-return]
         return await self._call(host, "read", aspect, refs)  # type: ignore[no-any-return]
 
     async def board(self, host: str) -> Place | None:
         """See HostActor.board; a dedicated twin has none. Raises: TransientFailure."""
-        return None if is_dedicated(host) else await self._call_once(host, "board")
+        return None if is_dedicated(host) else await self._call(host, "board")
 
     async def check(self) -> None:
         """Returns when all pooled hosts answer. Raises: TransientFailure."""
-        names = self._wiring.placement.pooled_names()
-        await asyncio.gather(*(self._call_once(name, "ready") for name in names))
+        names = (await self._call(FIRST_HOST, "goes_by")).pooled_names()
+        await asyncio.gather(*(self._call(name, "ready") for name in names))
 
     async def metrics(self, host: str) -> dict[str, float]:
         return await self._call(host, "metrics")  # type: ignore[no-any-return]
 
     async def _call(self, host: str, method: str, *arguments: Any) -> Any:
-        """One that is being moved or started anew is asked again for a little while."""
-        give_up_at = monotonic() + MOVING_S
-        while True:
-            try:
-                return await self._call_once(host, method, *arguments)
-            except Moving:
-                if monotonic() > give_up_at:
-                    raise
-                await asyncio.sleep(MOVING_LOOK_S)
-
-    async def _call_once(self, host: str, method: str, *arguments: Any) -> Any:
         try:
             return await getattr(self._handle(host), method).remote(*arguments)
         except RayTaskError as error:
@@ -529,11 +535,17 @@ def _least_ingests(wiring: Wiring) -> list[str]:
 
 async def start(wiring: Wiring) -> None:
     """Start what is not running yet: hosts, gateways, ingest. Returns when all of them answer."""
-    hosts = [start_host(wiring, name) for name in wiring.placement.pooled_names()]
+    store = wiring.store()
+    try:
+        placement = await store.configure(wiring.placement)
+    finally:
+        await store.close()
+    hosts = [start_host(wiring, name) for name in placement.pooled_names()]
     gateways = [
         _RemoteGateway.options(name=_gateway_name(erp), **_ACTOR).remote(wiring, erp) for erp in wiring.erps
     ]
     await asyncio.gather(*(actor.ready.remote() for actor in (*hosts, *gateways)))
+    await end_unneeded(placement)
     ingests = [start_ingest(wiring, name) for name in _least_ingests(wiring)]
     await asyncio.gather(*(ingest.ready.remote() for ingest in ingests))
 
@@ -621,13 +633,30 @@ def _running() -> list[str]:
     return [str(one["name"]) for one in known if one["namespace"] == NAMESPACE]
 
 
+async def end_unneeded(placement: Placement) -> None:
+    """End the hosts that have no twin left, once what they have in hand is committed."""
+    for name in running_hosts():
+        if placement.names(name):
+            continue
+        try:
+            host = ray.get_actor(name, NAMESPACE)
+            await host.drain.remote()
+            ray.kill(host)
+        except (RayActorError, RayTaskError, ValueError) as error:
+            _log.info("host_not_running", host=name, reason=str(error))
+
+
+def running_hosts() -> list[str]:
+    """Names of the hosts that run, pooled or not."""
+    return [name for name in _running() if name.startswith("host-") or is_dedicated(name)]
+
+
 async def stop(wiring: Wiring) -> None:
     """End the actors of this installation, ingest first; what is committed stays, the rest comes again."""
     ingests = ingest_names(_running())
     await asyncio.gather(*map(_stop_ingest, ingests))
-    hosts = {*wiring.placement.pooled_names(), *(name for name in _running() if is_dedicated(name))}
     gateways = (_gateway_name(erp) for erp in wiring.erps)
-    await _end({*ingests, *gateways, *hosts})
+    await _end({*ingests, *gateways, *running_hosts()})
     await _end(set(ingest_names(_running())))  # the first host may have started one meanwhile
 
 
@@ -650,7 +679,7 @@ async def _end(names: set[str]) -> None:
 
 async def metrics(wiring: Wiring) -> dict[tuple[str, str], dict[str, float]]:
     """(role, actor name) → counters, of the pooled hosts and the gateways that answer in time."""
-    names = [("host", name) for name in wiring.placement.pooled_names()]
+    names = [("host", name) for name in running_hosts() if not is_dedicated(name)]
     names += [("gateway", _gateway_name(erp)) for erp in wiring.erps]
     return await in_time({who: _figures(who[1]) for who in names}, METRICS_WITHIN_S)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Container, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -14,11 +14,12 @@ import structlog
 from pydantic_core import to_json
 
 from canonical.envelope import Event, check_not_ahead, parse
-from canonical.errors import Fenced, Moving, RejectedMessage, TransientFailure
+from canonical.errors import Elsewhere, Fenced, Moving, RejectedMessage, TransientFailure
 from canonical.identity import TwinRef
 from twins.core.batch import Batch, Effects
 from twins.core.contributions import Contribution
 from twins.core.history import Arrival
+from twins.core.placement import UNPLACED, Placement, is_dedicated
 from twins.core.portions import Portions
 from twins.core.rules import Policy
 from twins.core.twin import Snapshot, Twin
@@ -65,6 +66,7 @@ class HostCounts:
     duplicates: int = 0
     late: int = 0
     conflicts: int = 0
+    elsewhere: int = 0
     rejected: int = 0
     batches: int = 0
     commands: int = 0
@@ -95,6 +97,7 @@ class _Folded:
     residents: dict[TwinRef, Twin]
     """The memory it was folded into, which is given up where a commit fails."""
     effects: Effects
+    placement: Placement
     arrivals: list[Arrival]
     shown: dict[TwinRef, Snapshot]
     """What readers will see of it once it is committed."""
@@ -107,10 +110,11 @@ Post = Callable[[Sequence[Contribution]], Awaitable[None]]
 
 
 class TwinHost:
-    """Takes batches for the twins that `is_mine` names, one after the other.
+    """Takes batches for its twins, one after the other: those that the placement names it for.
 
     Nothing is shown to a reader, handed to another host or acknowledged before it is committed. While one
     batch is being committed the next is folded on top of it; it is committed only if the one before was.
+    Where it learns of another placement it forgets the twins that are another's, and goes by the new one.
     """
 
     def __init__(
@@ -120,7 +124,7 @@ class TwinHost:
         clock: Clock,
         policy: Policy,
         *,
-        is_mine: Callable[[TwinRef], bool] = lambda ref: True,
+        placement: Placement = UNPLACED,
         residency: Residency | None = None,
         ahead_max: timedelta | None = None,
         on_commands: Nudge | None = None,
@@ -128,20 +132,26 @@ class TwinHost:
         archive_after: timedelta | None = None,
         board: Board | None = None,
         latency_target: timedelta | None = None,
+        boards: bool | None = None,
     ) -> None:
-        """*ahead_max*: how far ahead of our clock a message may be dated, None: as far as it likes.
+        """*placement* holds until the store has been asked.
+
+        *ahead_max*: how far ahead of our clock a message may be dated, None: as far as it likes.
 
         *on_commands* wakes the gateway; *post* carries mail to other hosts. *archive_after*: how long a
         closed twin must have rested before its events are archived; None: never. *board* tells readers on
         this machine what has changed. *latency_target*: how soon what may not wait is to be committed,
-        whatever else comes; None: as `Portions` has it.
+        whatever else comes; None: as `Portions` has it. *boards*: whether other hosts have a board, None: as
+        this one has.
         """
         self.name = name
         self.counts = HostCounts()
         self._store = store
         self._clock = clock
         self._policy = policy
-        self._is_mine = is_mine
+        self._placement = placement
+        self._is_placed = False
+        """It has asked the store where twins live."""
         self._residency = residency or Residency()
         self._ahead_max = ahead_max
         self._on_commands = on_commands
@@ -149,6 +159,13 @@ class TwinHost:
         self._archive_after = archive_after
         self._board = board
         self._known = Known()
+        if board is not None:
+            board.go_by(placement.version)
+        self._boards = board is not None if boards is None else boards
+        self._placement_before: Placement | None = placement
+        """None: any twin may have been another's."""
+        self._trusted_elsewhere_until = 0.0
+        """Until then, readers may trust boards of hosts that had these twins."""
         self._archived_up_to: Closed | None = None
         """Where the last look ended, unless it came to the end."""
         self._epoch = 0
@@ -202,7 +219,11 @@ class TwinHost:
         """Take in what twins of other hosts maintain here, together with whatever is taken next.
 
         It may return before that is committed: until then storage keeps it as mail, and it is sent again.
+        Raises: Elsewhere, having taken none of it.
         """
+        if not self._are_mine(one.target for one in contributions):
+            await self.look()
+            self._check_mine(one.target for one in contributions)
         self._mail += contributions
         await self._run([])
 
@@ -248,10 +269,14 @@ class TwinHost:
         async with self._turn.mine(may_wait=may_wait):
             if self._is_drained:
                 raise Moving(f"{self.name} is moving to another node")
-            contributions, self._mail = self._mail, []
-            if not events and not contributions:
+            if not events and not self._mail:
                 return []
             await self._claim()
+            if not self._are_mine(event.subject for event in events):
+                await self._look()
+                self._check_mine(event.subject for event in events)
+            contributions = [one for one in self._mail if self._is_mine(one.target)]
+            self._mail = []
             folded = await self._fold(events, contributions, may_wait=may_wait)
             try:
                 await self._rest()
@@ -260,6 +285,9 @@ class TwinHost:
                 self._forget()
                 raise
             if folded.residents is not self._twins:
+                self._drop(folded.effects.touched)
+                if self._placement is not folded.placement:
+                    raise Elsewhere(self._placement)
                 raise TransientFailure("the batch that this one was folded upon was not committed")
             self._passivate(folded.shown)
             committing = self._committing = asyncio.create_task(self._commit(folded, contributions))
@@ -269,8 +297,8 @@ class TwinHost:
     async def _fold(
         self, events: list[Event], contributions: Sequence[Contribution], *, may_wait: bool
     ) -> _Folded:
-        started = monotonic()
-        batch = Batch(self._twins, self._is_mine)
+        started, placement = monotonic(), self._placement
+        batch = Batch(self._twins, lambda ref: placement.host_of(ref) == self.name)
         loaded: set[TwinRef] = set()
         try:
             batch.deliver(events, contributions)
@@ -290,7 +318,9 @@ class TwinHost:
             raise
         unchanged = {ref: batch.residents[ref].snapshot() for ref in loaded if ref not in effects.touched}
         shown = unchanged | effects.touched
-        return _Folded(batch.residents, effects, batch.arrivals, shown, monotonic() - started, may_wait)
+        return _Folded(
+            batch.residents, effects, placement, batch.arrivals, shown, monotonic() - started, may_wait
+        )
 
     async def _complete(self, residents: dict[TwinRef, Twin], events: list[Event]) -> set[TwinRef]:
         """Give twins that a checkpoint restored their whole history, where an event needs it.
@@ -326,7 +356,15 @@ class TwinHost:
         started = monotonic()
         try:
             if folded.effects.touched or contributions:
-                await self._store.commit(self.name, self._epoch, folded.effects, contributions)
+                await self._until_distrusted(folded.effects.touched)
+                await self._store.commit(
+                    self.name, self._epoch, folded.effects, contributions, folded.placement
+                )
+        except Elsewhere as elsewhere:
+            self.counts.elsewhere += 1
+            self._adopt(elsewhere.placement)
+            self._drop(folded.effects.touched)
+            raise
         except BaseException:
             self._forget()
             raise
@@ -347,8 +385,9 @@ class TwinHost:
     async def _claim(self) -> None:
         if not self._epoch:
             epoch = await self._store.claim(self.name)
-            if self._board is not None and epoch > 1:
-                await asyncio.sleep(TRUST_S)  # until then readers may trust its predecessor's board
+            await self._look()
+            if epoch > 1:  # readers may trust its predecessor's board
+                self._inherit(None)
             self._epoch = epoch
             _log.info("host_started", host=self.name, epoch=self._epoch)
 
@@ -393,6 +432,81 @@ class TwinHost:
         self._errands.add(task)
         task.add_done_callback(self._errands.discard)
 
+    # --- placement
+
+    def _is_mine(self, ref: TwinRef) -> bool:
+        return self._placement.host_of(ref) == self.name
+
+    def _are_mine(self, refs: Iterable[TwinRef]) -> bool:
+        return all(map(self._is_mine, refs))
+
+    def _check_mine(self, refs: Iterable[TwinRef]) -> None:
+        if not self._are_mine(refs):
+            self.counts.elsewhere += 1
+            raise Elsewhere(self._placement)
+
+    async def goes_by(self) -> Placement:
+        """Where it believes twins to live, without asking anybody."""
+        return self._placement
+
+    async def look(self) -> Placement:
+        """Go by the placement that holds. Answers it. Raises: TransientFailure."""
+        found = await self._store.placement()
+        self._is_placed = True
+        if found.version > self._placement.version:
+            async with self._turn.mine():
+                await self._go_by(found)
+        return self._placement
+
+    async def _look(self) -> None:
+        """The same in its turn."""
+        found = await self._store.placement()
+        self._is_placed = True
+        await self._go_by(found)
+
+    async def _go_by(self, found: Placement) -> None:
+        if found.version > self._placement.version:
+            await self._rest()
+        if found.version > self._placement.version:  # what was being committed may have told it
+            self._adopt(found)
+
+    def _adopt(self, placement: Placement) -> None:
+        """Nothing is being committed, or what is has failed.
+
+        Where it missed a version, a twin of its own may have been another's meanwhile.
+        """
+        before, self._placement = self._placement, placement
+        if self._board is not None:
+            self._board.go_by(placement.version)
+        if placement.version == before.version + 1:
+            self._twins = {ref: twin for ref, twin in self._twins.items() if self._is_mine(ref)}
+            self._shown = {ref: shown for ref, shown in self._shown.items() if self._is_mine(ref)}
+            self._inherit(before)
+        else:
+            self._forget()
+            self._inherit(None)
+        _log.info("host_placed", host=self.name, version=placement.version, residents=len(self._shown))
+
+    def _inherit(self, before: Placement | None) -> None:
+        if self._boards:
+            still_waits = monotonic() < self._trusted_elsewhere_until
+            self._placement_before = None if still_waits else before
+            self._trusted_elsewhere_until = monotonic() + TRUST_S
+
+    async def _until_distrusted(self, refs: Iterable[TwinRef]) -> None:
+        """Show nothing new of a twin while readers may trust the board of a host that had it before."""
+        wait_s = self._trusted_elsewhere_until - monotonic()
+        if wait_s > 0 and any(map(self._had_a_board, refs)):
+            await asyncio.sleep(wait_s)
+
+    def _had_a_board(self, ref: TwinRef) -> bool:
+        if ref.kind in self._placement.dedicated:
+            return False
+        if self._placement_before is None:
+            return True
+        owner = self._placement_before.host_of(ref)
+        return owner != self.name and not is_dedicated(owner)
+
     # --- residency
 
     def _show(self, snapshots: Mapping[TwinRef, Snapshot]) -> None:
@@ -414,27 +528,33 @@ class TwinHost:
                 break
             if ref not in keep:
                 dropped.append(ref)
-        for ref in dropped:
-            del self._shown[ref]
-            self._twins.pop(ref, None)
+        self._drop(dropped)
         self.counts.passivations += len(dropped)
+
+    def _drop(self, refs: Iterable[TwinRef]) -> None:
+        for ref in refs:
+            self._shown.pop(ref, None)
+            self._twins.pop(ref, None)
 
     # --- reading
 
     async def read(self, aspect: Aspect, refs: Sequence[TwinRef]) -> list[tuple[int, bytes] | None]:
         """Version and JSON of each twin; None for one that nobody has heard of. Committed states only.
 
-        A twin of another host is read from storage and not kept. Whoever asks for one until somebody tells of
-        it keeps no batch waiting.
+        Whoever asks for one until somebody tells of it keeps no batch waiting. Raises: Elsewhere for a twin
+        of another host; TransientFailure.
         """
-        absent = [ref for ref in refs if ref not in self._shown and self._is_mine(ref)]
+        if not self._is_placed or not self._are_mine(refs):
+            await self.look()
+            self._check_mine(refs)
+        known = {ref: shown for ref in refs if (shown := self._shown.get(ref)) is not None}
+        absent = [ref for ref in refs if ref not in known]
         if absent and (self._turn.locked() or self._is_committing):
             absent = await self._heard_of(absent)
-        strange = [ref for ref in refs if not self._is_mine(ref)]
-        known = {ref: shown for ref in refs if (shown := self._shown.get(ref)) is not None}
         if absent:
             async with self._turn.mine():
                 await self._rest()
+                self._check_mine(refs)
                 still = {ref for ref in absent if ref not in self._shown}
                 if still:
                     await self._activate(self._twins, still)
@@ -442,16 +562,17 @@ class TwinHost:
                 known |= {ref: self._shown[ref] for ref in absent}
                 self._forget_unheard_of(still)
                 self._passivate(())
-        if strange:
-            known |= {
-                ref: _Resident(Twin.restore(ref, self._policy, stored).snapshot(), 0.0)
-                for ref, stored in (await self._store.load(strange)).items()
-            }
         return [_encoded(known[ref], aspect) if ref in known else None for ref in refs]
 
     async def _heard_of(self, refs: Collection[TwinRef]) -> list[TwinRef]:
         """Those of which something is committed."""
         return [ref for ref, stored in (await self._store.load(refs)).items() if stored.version]
+
+    async def look_up(self, aspect: Aspect, refs: Sequence[TwinRef]) -> list[tuple[int, bytes] | None]:
+        """The same from storage, whoever's they are; nothing is kept."""
+        found = await self._store.load(refs)
+        twins = [Twin.restore(ref, self._policy, found[ref]) for ref in refs]
+        return [_encoded(_Resident(twin.snapshot(), 0.0), aspect) for twin in twins]
 
     def _forget_unheard_of(self, refs: Collection[TwinRef]) -> None:
         for ref in refs:
@@ -467,7 +588,10 @@ class TwinHost:
                 continue
             since_ns = monotonic_ns()
             try:
-                await self._store.assert_epoch(self.name, self._epoch)
+                version = await self._store.assert_epoch(self.name, self._epoch)
+                if version != self._placement.version:
+                    await self.look()
+                    continue
             except TransientFailure:
                 continue
             except Fenced:
@@ -487,6 +611,7 @@ class TwinHost:
         """
         if self._epoch:
             await self._store.assert_epoch(self.name, self._epoch)
+        await self.look()
         now = self._clock.now()
         overdue = [row.ref for row in await self._store.due(now, DUE_LIMIT) if self._is_mine(row.ref)]
         if overdue:
@@ -513,7 +638,7 @@ class TwinHost:
             async with self._turn.mine():
                 await self._claim()
                 await self._rest()
-                self._count_archived(await self._store.archive(self.name, self._epoch, mine))
+                self._count_archived(await self._store.archive(self.name, self._epoch, mine, self._placement))
         return self._archived_up_to is not None
 
     def _count_archived(self, archived: Archived) -> None:

@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from time import monotonic
 from typing import Protocol
 
 import msgspec
 
 from canonical.envelope import BODY_BYTES_MAX, HEADER_PREFIX, Event, is_binary, parse
-from canonical.errors import RejectedMessage
+from canonical.errors import Elsewhere, Moving, RejectedMessage, TransientFailure
 from canonical.identity import TwinRef, twin_ref
 from twins.core.contributions import Contribution
+from twins.core.placement import Placement
 from twins.ports import Publication, Rejected, Verdict
 from twins.runtime.host import Aspect
-from twins.runtime.placement import Placement
+
+MOVING_S, MOVING_LOOK_S = 3.0, 0.05
+"""How long, and how often, a host is called again that cannot be reached, or has a twin no more."""
 
 
 class HostCalls(Protocol):
-    """Calls to a host by name, wherever it runs. All raise TransientFailure where it cannot be reached."""
+    """Calls to a host by name, wherever it runs.
+
+    All raise TransientFailure: Moving where it cannot be reached, Elsewhere where a twin is not the host's.
+    """
+
+    async def placement(self) -> Placement:
+        """Where twins live by now, as the first host knows it."""
+        ...
 
     async def take(self, host: str, messages: list[Publication], *, may_wait: bool) -> list[Verdict]: ...
 
@@ -39,9 +51,10 @@ _ADDRESS = msgspec.json.Decoder(_Address)
 
 
 class Directory:
-    """Finds the host of each twin; nothing else knows about placement. Implements Intake."""
+    """Finds the host of each twin, wherever it has moved. Implements Intake."""
 
     def __init__(self, placement: Placement, calls: HostCalls) -> None:
+        """*placement*: where to look first; whoever is asked in vain says what holds."""
         self.placement = placement
         self._calls = calls
 
@@ -52,52 +65,92 @@ class Directory:
 
     async def take(self, messages: Sequence[Publication], *, may_wait: bool = False) -> list[Verdict]:
         """Hand each message to its twin's host, all hosts at once. See twins.ports.Intake."""
-        verdicts: list[Verdict | None] = [None] * len(messages)
-        groups: dict[str, list[int]] = {}
+        verdicts: dict[int, Verdict] = {}
+        refs: dict[int, TwinRef] = {}
         for index, message in enumerate(messages):
             address = _address(message)
             if isinstance(address, Rejected):
                 verdicts[index] = address
             else:
-                groups.setdefault(self.placement.host_of(address), []).append(index)
-        answers = await asyncio.gather(
-            *(
-                self._calls.take(host, [messages[index] for index in group], may_wait=may_wait)
-                for host, group in groups.items()
-            )
-        )
-        for group, answer in zip(groups.values(), answers, strict=True):
-            for index, verdict in zip(group, answer, strict=True):
-                verdicts[index] = verdict
-        return [verdict for verdict in verdicts if verdict is not None]
+                refs[index] = address
+
+        async def take(host: str, group: list[int]) -> None:
+            answers = await self._calls.take(host, [messages[index] for index in group], may_wait=may_wait)
+            verdicts.update(zip(group, answers, strict=True))
+
+        await self._each(refs, take)
+        return [verdicts[index] for index in range(len(messages))]
 
     async def take_events(self, events: Sequence[Event]) -> None:
         """Hand parsed events to their twins' hosts."""
-        groups: dict[str, list[Event]] = {}
-        for event in events:
-            groups.setdefault(self.placement.host_of(event.subject), []).append(event)
-        await asyncio.gather(*(self._calls.take_events(host, group) for host, group in groups.items()))
+
+        async def take(host: str, group: list[int]) -> None:
+            await self._calls.take_events(host, [events[index] for index in group])
+
+        await self._each({index: event.subject for index, event in enumerate(events)}, take)
 
     async def post(self, contributions: Sequence[Contribution]) -> None:
         """Carry mail between hosts."""
-        groups: dict[str, list[Contribution]] = {}
-        for contribution in contributions:
-            groups.setdefault(self.placement.host_of(contribution.target), []).append(contribution)
-        await asyncio.gather(*(self._calls.absorb(host, group) for host, group in groups.items()))
+
+        async def absorb(host: str, group: list[int]) -> None:
+            await self._calls.absorb(host, [contributions[index] for index in group])
+
+        await self._each({index: one.target for index, one in enumerate(contributions)}, absorb)
 
     async def read(self, aspect: Aspect, refs: Sequence[TwinRef]) -> list[tuple[int, bytes] | None]:
-        groups: dict[str, list[TwinRef]] = {}
-        for ref in refs:
-            groups.setdefault(self.placement.host_of(ref), []).append(ref)
-        answers = await asyncio.gather(
-            *(self._calls.read(host, aspect, group) for host, group in groups.items())
-        )
-        found = {
-            ref: answer
-            for group, answered in zip(groups.values(), answers, strict=True)
-            for ref, answer in zip(group, answered, strict=True)
-        }
-        return [found[ref] for ref in refs]
+        found: dict[int, tuple[int, bytes] | None] = {}
+
+        async def read(host: str, group: list[int]) -> None:
+            answers = await self._calls.read(host, aspect, [refs[index] for index in group])
+            found.update(zip(group, answers, strict=True))
+
+        await self._each(dict(enumerate(refs)), read)
+        return [found[index] for index in range(len(refs))]
+
+    async def _each(
+        self, refs: Mapping[int, TwinRef], call: Callable[[str, list[int]], Awaitable[None]]
+    ) -> None:
+        """Call the host of each, all hosts at once, with the numbers of its own.
+
+        One that is being moved or started anew is called again for a little while; a twin that has moved is
+        followed.
+        """
+        give_up_at = monotonic() + MOVING_S
+
+        async def call_all(numbers: Iterable[int]) -> None:
+            groups: dict[str, list[int]] = {}
+            for number in numbers:
+                groups.setdefault(self.placement.host_of(refs[number]), []).append(number)
+            await asyncio.gather(*(call_one(host, group, self.placement) for host, group in groups.items()))
+
+        async def call_one(host: str, group: list[int], placement: Placement) -> None:
+            try:
+                return await call(host, group)
+            except Moving as moving:
+                await self._follow(moving)
+                if self.placement is placement:
+                    if monotonic() > give_up_at:
+                        raise
+                    await asyncio.sleep(MOVING_LOOK_S)
+            await call_all(group)
+
+        await call_all(refs)
+
+    async def _follow(self, moving: Moving) -> None:
+        if isinstance(moving, Elsewhere):
+            self._go_by(moving.placement)
+        else:
+            await self.look(self.placement.version + 1)
+
+    async def look(self, version: int) -> None:
+        """Ask where twins live by now, unless that *version* or a later one is known."""
+        if self.placement.version < version:
+            with suppress(TransientFailure):
+                self._go_by(await self._calls.placement())
+
+    def _go_by(self, placement: Placement) -> None:
+        if placement.version > self.placement.version:
+            self.placement = placement
 
 
 def _address(message: Publication) -> TwinRef | Rejected:

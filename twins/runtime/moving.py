@@ -8,9 +8,9 @@ import ray
 import structlog
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from twins.runtime.cluster import NAMESPACE, Wiring, start_host
+from twins.runtime.cluster import NAMESPACE, RayCalls, Wiring, start_host
 from twins.runtime.in_time import in_time
-from twins.runtime.placement import Move, levelled
+from twins.runtime.levelling import Move, levelled
 
 _log = structlog.get_logger()
 
@@ -24,7 +24,8 @@ async def rebalance(wiring: Wiring) -> list[Move]:
 
     Answers the moves that were made. A host that does not answer is left alone: it is being started.
     """
-    asked = {name: node_of(name) for name in wiring.placement.pooled_names()}
+    placement = await RayCalls(wiring).placement()
+    asked = {name: node_of(name) for name in placement.pooled_names()}
     where = await in_time(asked, ANSWER_WITHIN_S)
     moves = levelled(where, _nodes())
     for one in moves:

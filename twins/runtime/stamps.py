@@ -25,7 +25,7 @@ TRUST_S = 0.75
 new before that has passed."""
 RENEW_S = TRUST_S / 4
 
-_TOKEN, _TRUSTED_UNTIL_NS, _FIRST = 0, 1, 2
+_TOKEN, _TRUSTED_UNTIL_NS, _PLACEMENT, _FIRST = 0, 1, 2, 3
 _BYTES = (_FIRST + SLOTS) * WORD_BYTES
 
 
@@ -69,6 +69,11 @@ class Board:
         """From now on, whoever wants to know asks."""
         self._words[_TRUSTED_UNTIL_NS] = 0
 
+    def go_by(self, version: int) -> None:
+        """The host goes by this version of the placement. Once trusted, it speaks to those who do too."""
+        self.distrust()
+        self._words[_PLACEMENT] = version
+
 
 class BoardReader:
     """A board of another process of this machine."""
@@ -86,10 +91,19 @@ class BoardReader:
         if self._words[_TOKEN] != place.token:
             raise FileNotFoundError(f"process {place.process} has another board")
 
-    def stamp(self, ref: TwinRef) -> int | None:
-        """Another one whenever the twin may have changed; None where only asking tells."""
+    @property
+    def placement(self) -> int:
+        """The version that the host goes by."""
+        return self._words[_PLACEMENT]
+
+    def stamp(self, ref: TwinRef, placement: int = 0) -> int | None:
+        """Another one whenever the twin may have changed; None where only asking tells.
+
+        *placement*: the version by which the twin is this host's.
+        """
         words = self._words
-        return words[_slot(ref)] if words[_TRUSTED_UNTIL_NS] > monotonic_ns() else None
+        stamp = words[_slot(ref)]
+        return stamp if words[_TRUSTED_UNTIL_NS] > monotonic_ns() and words[_PLACEMENT] == placement else None
 
 
 def _slot(ref: TwinRef) -> int:
