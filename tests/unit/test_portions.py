@@ -20,6 +20,7 @@ from tests.world import tell
 from twins.core.batch import Effects
 from twins.core.contributions import Contribution
 from twins.core.history import Arrival
+from twins.core.placement import UNPLACED, Placement
 from twins.core.portions import LEAST, QUIET_S, SHARE, Portions
 from twins.core.rules import Policy
 from twins.ports import Publication, Rejected, Taken
@@ -124,7 +125,12 @@ class Watched(SqlStore):
         self.fail_at: int | None = None
 
     async def commit(
-        self, host: str, epoch: int, effects: Effects, delivered: Sequence[Contribution] = ()
+        self,
+        host: str,
+        epoch: int,
+        effects: Effects,
+        delivered: Sequence[Contribution] = (),
+        placement: Placement = UNPLACED,
     ) -> None:
         if self.gate is not None:
             self.at_gate.set()
@@ -132,7 +138,7 @@ class Watched(SqlStore):
         if len(self.commits) == self.fail_at:
             self.fail_at = None
             raise TransientFailure("the database is away")
-        await super().commit(host, epoch, effects, delivered)
+        await super().commit(host, epoch, effects, delivered, placement)
         self.commits.append(len(effects.events))
 
 

@@ -357,6 +357,7 @@ class TwinHost:
         try:
             if folded.effects.touched or contributions:
                 await self._until_distrusted(folded.effects.touched)
+                started = monotonic()
                 await self._store.commit(
                     self.name, self._epoch, folded.effects, contributions, folded.placement
                 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import Protocol
@@ -92,7 +93,7 @@ class KeptReads:
         self._boards = boards
         self._bytes_max = bytes_max
         self._bytes = 0
-        self._kept: dict[tuple[Aspect, TwinRef], tuple[Stamp, tuple[int, bytes]]] = {}
+        self._kept: OrderedDict[tuple[Aspect, TwinRef], tuple[Stamp, tuple[int, bytes]]] = OrderedDict()
         """The stamp from before it was asked for, and the answer."""
 
     async def read(self, aspect: Aspect, ref: TwinRef) -> Answer:
@@ -116,5 +117,5 @@ class KeptReads:
         self._kept[what] = stamp, answer
         self._bytes += len(answer[1])
         while self._bytes > self._bytes_max:
-            _, (_, body) = self._kept.pop(next(iter(self._kept)))
+            _, (_, (_, body)) = self._kept.popitem(last=False)
             self._bytes -= len(body)

@@ -8,8 +8,8 @@ from hashlib import blake2b
 from canonical.envelope import is_binary
 from twins.ports import Publication
 
-KNOWN_MAX = 50_000
-"""About ten megabytes. What is told twice comes twice within minutes, from a retry or a second witness."""
+KNOWN_MAX = 100_000
+"""Some fifteen megabytes. What is told twice comes twice within minutes, from a retry or a second witness."""
 Digest = bytes
 
 
@@ -21,17 +21,21 @@ def digest(message: Publication) -> Digest | None:
 
 
 class Known:
-    """A committed event is a duplicate whenever it comes again, whatever has become of its twin since."""
+    """A committed event is a duplicate whenever it comes again, whatever has become of its twin since.
+
+    The older half is dropped as one: a set has no oldest member to take out.
+    """
 
     def __init__(self, most: int = KNOWN_MAX) -> None:
-        self._most = most
-        self._digests: dict[Digest, None] = {}
+        self._half = most // 2
+        self._newer: set[Digest | None] = set()
+        self._older: set[Digest | None] = set()
 
     def __contains__(self, digest: Digest | None) -> bool:
-        return digest in self._digests
+        return digest in self._newer or digest in self._older
 
     def add(self, committed: Iterable[Digest | None]) -> None:
-        """The oldest go first, where there are too many."""
-        self._digests.update((one, None) for one in committed if one is not None)
-        while len(self._digests) > self._most:
-            del self._digests[next(iter(self._digests))]
+        self._newer.update(committed)
+        self._newer.discard(None)
+        if len(self._newer) > self._half:
+            self._newer, self._older = set(), self._newer
