@@ -19,8 +19,6 @@ from ops.wiring import Installation
 from tests.live.installations import assert_equal, broker, publish, running, settings
 from tests.stories import golden
 from twins.core.placement import Placement
-from twins.runtime import placing
-from twins.runtime.cluster import RayCalls, running_hosts
 from twins.runtime.host import Aspect
 from twins.runtime.ingest import Directory
 
@@ -33,6 +31,9 @@ AT_ONCE = 20
 async def test_hosts_and_hot_twins_change_while_events_come_and_nothing_is_lost_or_told_twice(
     tmp_path: Path, way: str
 ) -> None:
+    from twins.runtime import placing
+    from twins.runtime.cluster import running_hosts
+
     day = make_day(9, 40)
     events = told(day, disorder(day, 9, duplicated=0.2, late=0.3))
     more = {} if way == "embedded" else {"amqp_url": broker(), "amqp_prefix": f"test-{secrets.token_hex(4)}"}
@@ -93,6 +94,9 @@ async def _until(holds: Callable[[], bool]) -> None:
 async def test_settings_that_were_changed_hold_at_the_next_start_and_else_what_somebody_said_since(
     tmp_path: Path,
 ) -> None:
+    from twins.runtime import placing
+    from twins.runtime.cluster import running_hosts
+
     day = make_day(4, 12)
     events = told_once(day, in_order(day))
     async with running(settings(tmp_path, pooled_hosts=2, sweep_every_s=0.5)) as installation:
@@ -109,6 +113,9 @@ async def test_settings_that_were_changed_hold_at_the_next_start_and_else_what_s
 
 async def test_a_twin_that_was_unpinned_behind_its_actors_back_leaves_no_actor(tmp_path: Path) -> None:
     """Whoever unpinned it died before ending the actor. Who has not heard of it starts it again, in vain."""
+    from twins.runtime import placing
+    from twins.runtime.cluster import RayCalls, running_hosts
+
     subject = golden()[0].subject
     async with running(settings(tmp_path, sweep_every_s=0.2)) as installation:
         store = installation.store()

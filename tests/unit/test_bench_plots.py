@@ -10,8 +10,6 @@ from xml.etree import ElementTree
 import pytest
 from typer.testing import CliRunner
 
-from ops.bench.overload import Sample, Seen
-from ops.bench.run import Figures, ratios
 from ops.cli import app
 
 MACHINE = {"processor": "A processor", "cores": 2, "memory_gib": 24.0, "python": "3.11.7"}
@@ -19,6 +17,8 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def bench() -> dict[str, Any]:
+    from ops.bench.run import Figures, ratios
+
     figures = Figures()
     figures.add("raw consumer", 12_000.0)
     figures.add("bare pipe", 10_000.0)
@@ -40,6 +40,8 @@ def bench() -> dict[str, Any]:
 
 
 def overload() -> dict[str, Any]:
+    from ops.bench.overload import Sample, Seen
+
     seen = Seen(sustained=4_000.0, sent=7_500.0)
     seen.phases = {"before": (0.0, 2.0), "flooded": (2.0, 4.0), "draining": (4.0, 5.0), "after": (5.0, 6.0)}
     seen.visible = [(second / 10, 0.05) for second in range(60)]
@@ -84,6 +86,8 @@ def test_a_flood_becomes_five_panels_over_the_same_seconds(tmp_path: Path) -> No
 
 def test_a_stretch_in_which_nothing_was_seen_has_no_figures() -> None:
     """On a machine that is so busy that the observer itself comes to nothing."""
+    from ops.bench.overload import Seen
+
     seen = Seen(phases={"before": (0.0, 1.0)})
     assert seen.figures()["phases"]["before"]["read_p99_ms"] is None
     assert seen.table().row_count == 1
