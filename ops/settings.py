@@ -19,7 +19,7 @@ from canonical.identity import Kind
 from twins.core.breaker import Breaker
 from twins.core.placement import HOSTS_MAX, Placement
 from twins.core.retries import Backoff, RetryBudget
-from twins.core.rules import Policy
+from twins.core.rules import FreightCharge, Policy
 from twins.runtime.crew import Crew
 from twins.runtime.host import Residency
 from twins.runtime.line import Pace
@@ -151,6 +151,8 @@ class Settings(BaseSettings):
 
     over_ship_tolerance: Decimal = Decimal("0.05")
     carrier_bill_tolerance: Decimal = Decimal("0.10")
+    freight_charge: FreightCharge = FreightCharge.PRORATED
+    """When freight is charged: ``prorated`` over shipments, or as a whole with the ``final-shipment``."""
     require_master_data: bool = True
     dispatch_deadline_s: float = 86_400.0
     origin_deadline_s: float = 86_400.0
@@ -226,6 +228,7 @@ class Settings(BaseSettings):
         return Policy(
             over_ship_tolerance=self.over_ship_tolerance,
             carrier_bill_tolerance=self.carrier_bill_tolerance,
+            freight_charge=self.freight_charge,
             require_master_data=self.require_master_data,
             dispatch_deadline=timedelta(seconds=self.dispatch_deadline_s),
             origin_deadline=timedelta(seconds=self.origin_deadline_s),

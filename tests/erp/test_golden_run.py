@@ -21,9 +21,10 @@ from ops.erp.server import TrytonServer
 from ops.local import quiet
 from ops.settings import Settings
 from tests.erp import golden
-from tests.erp.golden import TABLE
+from tests.erp.golden import TABLE, Row
 from tests.erp.line import Fate, Line
 from tests.live.installations import broker, publish, running, settings
+from twins.core.rules import FreightCharge
 from twins.ports import Balance, HeldDocument
 
 pytestmark = [pytest.mark.live, pytest.mark.usefixtures("on_ray"), pytest.mark.timeout(600)]
@@ -37,7 +38,7 @@ def posting_to(tryton: TrytonSettings, folder: Path, **more: object) -> Settings
         erp_connector="tryton",
         tryton={"main": tryton},
         sweep_every_s=0.5,
-        **more,
+        **{"freight_charge": FreightCharge.FINAL_SHIPMENT} | more,
     )
 
 
@@ -59,13 +60,15 @@ async def table(books: TrytonBooks) -> tuple[list[tuple[str, ...]], Mapping[Acco
     return rows, await books.balances()
 
 
-async def assert_table(books: TrytonBooks, capsys: pytest.CaptureFixture[str], title: str) -> None:
+async def assert_table(
+    books: TrytonBooks, capsys: pytest.CaptureFixture[str], title: str, expected: Sequence[Row] = TABLE
+) -> None:
     rows, balances = await table(books)
     in_the_end = golden.cells(balances)
     with capsys.disabled():
-        print(f"\n\n{title}\n{golden.printed([*rows[:-1], in_the_end])}")  # noqa: T201
-    assert rows == [row.cells for row in TABLE]
-    assert in_the_end == TABLE[-1].cells
+        print(f"\n\n{title}\n{golden.printed(expected, [*rows[:-1], in_the_end])}")  # noqa: T201
+    assert rows == [row.cells for row in expected]
+    assert in_the_end == expected[-1].cells
     held = [one async for one in books.documents()]
     assert all(one.live for one in held), "nothing had to be reversed"
     assert {key for row in TABLE for key in row.documents} | ACCRUED == {one.posting_key for one in held}
@@ -81,6 +84,15 @@ async def test_the_golden_run_in_order_ends_in_the_trial_balance_of_the_table(
     day = golden.day()
     await tell_all(posting_to(tryton, tmp_path), told(day, day.messages))
     await assert_table(books, capsys, "in order")
+
+
+async def test_freight_that_is_prorated_is_charged_with_each_shipment(
+    tryton: TrytonSettings, books: TrytonBooks, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    day = golden.day()
+    chosen = posting_to(tryton, tmp_path, freight_charge=FreightCharge.PRORATED)
+    await tell_all(chosen, told(day, day.messages))
+    await assert_table(books, capsys, "in order, freight prorated", golden.PRORATED)
 
 
 @pytest.mark.parametrize("seed", [1, 2])

@@ -69,6 +69,7 @@ from tests.stories import (
     returned,
 )
 from tests.world import World, tell
+from twins.core.rules import FreightCharge, Policy
 
 ORDER_REF, STOCK = f"order/{ORDER}", f"stock/{SKU}@{LOCATION}"
 
@@ -113,6 +114,40 @@ def allocated(quantity: int = 10, minute: int = 5, order: str = ORDER) -> Event:
 def captured(amount: str, payment: str = "P-1", minute: int = 6, source: str = "/test/oms") -> Event:
     fact = PaymentCaptured(payment_id=payment, amount=amount, currency="USD")
     return tell(ORDER_REF, fact, minute, source=source)
+
+
+def _split(policy: Policy, *more: Event) -> World:
+    ordered = OrderLine(line_id="1", sku=SKU, quantity=3, unit_price="0.33", tax="0.10")
+    fact = OrderPlaced(currency="USD", lines=(ordered,), freight="1.00", freight_tax="0.07")
+    events = [*master_data(), tell(ORDER_REF, fact), *more]
+    worlds = [World(policy).take_each(told) for told in (events, [*reversed(events)])]
+    assert worlds[0].live() == worlds[1].live()
+    return worlds[0]
+
+
+def test_freight_may_be_charged_as_a_whole_with_the_final_shipment() -> None:
+    """As Tryton does: the invoices before it carry none."""
+    policy = Policy(freight_charge=FreightCharge.FINAL_SHIPMENT)
+    first, second = dispatched("SHP-1", 2, 60), dispatched("SHP-2", 1, 120)
+    world = _split(policy, first, second)
+    charged = {
+        key: (live(world, key).freight, live(world, key).freight_tax) for key in keys(world, "invoice")
+    }
+    assert charged == {
+        f"invoice/SHP-1/{ORDER}": (0, 0),
+        f"invoice/SHP-2/{ORDER}": (Decimal("1.00"), Decimal("0.07")),
+    }
+    assert document(world)["payment"]["balance_due"] == Decimal("2.16")
+
+
+def test_a_cancelled_remainder_makes_the_shipment_before_it_the_final_one() -> None:
+    policy = Policy(freight_charge=FreightCharge.FINAL_SHIPMENT)
+    cancel = tell(
+        ORDER_REF, OrderCancelled(cancel_id="C-1", lines=(CancelledLine(line_id="1", quantity=1),)), 130
+    )
+    world = _split(policy, dispatched("SHP-1", 2, 60), cancel)
+    (key,) = keys(world, "invoice")
+    assert live(world, key).freight == Decimal("1.00")
 
 
 # --- partial, short, over --------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from decimal import Decimal
 from enum import StrEnum
 from itertools import chain
 from operator import attrgetter, is_
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, assert_never
 
 from canonical.envelope import Event
 from canonical.facts.base import Fact
@@ -89,7 +89,7 @@ from twins.core.contributions import (
     Shortage,
     Value,
 )
-from twins.core.rules import Finding, Policy, Registers, Rules, Waiting, nothing
+from twins.core.rules import Finding, FreightCharge, Policy, Registers, Rules, Waiting, nothing
 
 # --- state -----------------------------------------------------------------------------------------------
 
@@ -621,6 +621,7 @@ class OrderView:
     """Master data that is not known yet."""
     findings: list[Finding]
     """About goods; and after them about the rest."""
+    policy: Policy
     about_goods: int = 0
     """How many of them."""
 
@@ -673,6 +674,7 @@ def _seen_anew(ref: TwinRef, state: OrderState, inbox: OrderInbox, policy: Polic
         {},
         (),
         [],
+        policy,
     )
     if placed is None:
         seen.known_shipments = [source for source in inbox.values if source.kind is Kind.SHIPMENT]
@@ -1196,7 +1198,10 @@ def order_total(seen: OrderView) -> Decimal:
 
 
 def _freight_share(seen: OrderView, shipment: ShipmentPart) -> tuple[Decimal, Decimal]:
-    """Freight in proportion to what is not cancelled; an over-shipment within the tolerance adds none."""
+    """Freight in proportion to what is not cancelled; an over-shipment within the tolerance adds none.
+
+    Or, as the policy has it, all of it with the shipment that is the last.
+    """
     freight, tax = _freight(seen)
     total = sum((line.ordered - line.cancelled for line in seen.lines.values()), ZERO)
     before = ZERO
@@ -1204,9 +1209,20 @@ def _freight_share(seen: OrderView, shipment: ShipmentPart) -> tuple[Decimal, De
         if earlier is shipment:
             break
         before += sum((part.accepted for part in earlier.parts), ZERO)
-    before = min(before, total)
-    part = min(total - before, sum((part.accepted for part in shipment.parts), ZERO))
+    after = before + sum((part.accepted for part in shipment.parts), ZERO)
+    before, after = (_charged_for(seen.policy, min(shipped, total), total) for shipped in (before, after))
+    part = after - before
     return share(freight, before, part, total, seen.currency), share(tax, before, part, total, seen.currency)
+
+
+def _charged_for(policy: Policy, shipped: Decimal, total: Decimal) -> Decimal:
+    """Of how much of *total* the freight is charged once so much of it has shipped."""
+    match policy.freight_charge:
+        case FreightCharge.PRORATED:
+            return shipped
+        case FreightCharge.FINAL_SHIPMENT:
+            return shipped if shipped == total else ZERO
+    assert_never(policy.freight_charge)
 
 
 def _invoice_total(seen: OrderView, shipment: ShipmentPart) -> Decimal:

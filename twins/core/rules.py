@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
+from enum import StrEnum
 from operator import itemgetter
 from types import MappingProxyType
 from typing import Any, Generic, Protocol, TypeVar, cast
@@ -46,6 +47,15 @@ class Finding:
     due: datetime | None = None
 
 
+class FreightCharge(StrEnum):
+    """When the customer is charged for freight."""
+
+    PRORATED = "prorated"
+    """With each shipment, in proportion to what it carries."""
+    FINAL_SHIPMENT = "final-shipment"
+    """As a whole with the shipment after which nothing is left to ship."""
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """What a company decides. The same for every twin of a running system; part of no event."""
@@ -54,6 +64,7 @@ class Policy:
     """Share of the ordered quantity that may be shipped beyond it."""
     carrier_bill_tolerance: Decimal = Decimal("0.10")
     """Share of the accrued freight by which a carrier's bill may differ."""
+    freight_charge: FreightCharge = FreightCharge.PRORATED
     require_master_data: bool = True
     """Hold orders and postings until customer and items are known."""
     currency: str = "USD"
