@@ -23,7 +23,7 @@ from canonical.envelope import Event, parse_structured
 from canonical.identity import Kind
 from ops.bench.asking import Line, percentile
 from ops.bench.held import held_name, hold, let_go, waiting
-from ops.bench.latency import PROBE_EVERY_S, OpenLoop, until_visible
+from ops.bench.latency import PATIENCE, PROBE_EVERY_S, OpenLoop, until_visible
 from ops.bench.product import installation, serve_twins
 from ops.bench.queues import events_of_a_day, fill
 from ops.bench.resident import copies, small_twin
@@ -194,7 +194,9 @@ class _Watch:
     async def run(self) -> None:
         day = [parse_structured(message.body) for message in events_of_a_day(600, seed=1)]
         known, *probes = copies(small_twin(day, Kind.ORDER), PROBES)
-        publisher = AmqpPublisher(self._amqp_url, prefix=self._installed.settings.amqp_prefix)
+        publisher = AmqpPublisher(
+            self._amqp_url, prefix=self._installed.settings.amqp_prefix, patience=PATIENCE
+        )
         await until_visible(publisher, self._address, known, time.perf_counter())
         self._start = time.perf_counter()
         self.began.set()
