@@ -26,7 +26,7 @@ from twins.core.rules import Policy
 from twins.ports import Publication, Rejected, Taken
 from twins.runtime.clock import WallClock
 from twins.runtime.host import TwinHost
-from twins.runtime.turn import Turn
+from twins.runtime.turn import GIVES_WAY_MAX, Turn
 
 # --- how many
 
@@ -90,6 +90,30 @@ async def test_who_may_wait_comes_after_all_who_may_not() -> None:
             group.create_task(work(name, may_wait=name.startswith("scans")))
             await asyncio.sleep(0)
     assert order == ["order 1", "order 2", "scans 1", "scans 2"]
+
+
+async def test_who_may_wait_has_its_turn_however_many_press() -> None:
+    """Three who come again and again, as ingests do, leave no moment in which nobody waits."""
+    turn, had_its_turn, turns = Turn(), asyncio.Event(), 0
+
+    async def press() -> None:
+        nonlocal turns
+        while not had_its_turn.is_set():
+            async with turn.mine():
+                turns += 1
+                assert turns < 100, "starved"
+                await asyncio.sleep(0)
+
+    async def wait() -> None:
+        async with turn.mine(may_wait=True):
+            had_its_turn.set()
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(3):
+            group.create_task(press())
+        await asyncio.sleep(0)
+        group.create_task(wait())
+    assert turns >= 3 * GIVES_WAY_MAX
 
 
 async def test_who_gives_up_waiting_keeps_nobody_from_a_turn() -> None:

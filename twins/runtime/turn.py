@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from itertools import count
+
+GIVES_WAY_MAX = 3
+"""Times, after which who may wait has waited enough: somebody who may not is always there on a busy host."""
 
 
 class Turn:
-    """First come, first served; but who may wait comes after all who may not."""
+    """First come, first served; but who may wait comes after all who may not, a few times over."""
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
@@ -35,8 +39,8 @@ class Turn:
 
     @asynccontextmanager
     async def _when_nobody_presses(self) -> AsyncIterator[None]:
-        while True:
+        for given_way in count():
             async with self._lock:
-                if not self._pressing:
+                if not self._pressing or given_way == GIVES_WAY_MAX:
                     yield
                     return
