@@ -12,7 +12,9 @@ from ops.capacity.simulation import Load, Outcome, Simulation
 P99_MAX_MS = 2_000.0
 """Of what keeps up, bursts included."""
 TOO_MUCH = 1.3
-"""Of what the arithmetic says is full: what is carried then is what can be."""
+"""Of what the arithmetic says is full: nothing is expected to keep up with it."""
+HALVINGS = 5
+"""Of the range between that and nothing: to a twenty-fifth of what is full."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,17 @@ def check(demand: Demand, inputs: Inputs, shape: Installation, seconds: float = 
     return Check(rate, share, enough, bursts, outcome(fewer, halved))
 
 
-def simulated_carried(inputs: Inputs, shape: Installation, seconds: float = 2.0, seed: int = 1) -> float:
-    """Messages a second that one installation carries when more is offered."""
-    rate = carried(inputs, shape) * TOO_MUCH
-    return Simulation(inputs, shape, Load(rate, seconds=seconds), seed=seed).run().carried_per_s
+def simulated_carried(
+    inputs: Inputs, shape: Installation, seconds: float = 2.0, seed: int = 1, *, absent: float = 0.0
+) -> float:
+    """Messages a second that one installation keeps up with.
+
+    Where more is offered it carries less of it: what may not wait takes turns from scans, and they are left.
+    """
+    least, most = 0.0, carried(inputs, shape, absent) * TOO_MUCH
+    for _ in range(HALVINGS):
+        rate = (least + most) / 2
+        load = Load(rate, seconds=seconds, absent=absent)
+        found = Simulation(inputs, shape, load, seed=seed).run()
+        least, most = (rate, most) if found.keeps_up else (least, rate)
+    return least

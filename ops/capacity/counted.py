@@ -1,7 +1,7 @@
 """What a message leads to, counted and not timed: rows, and mail between hosts.
 
 The bench has one host, which needs no mail. With several, what a twin contributes to another goes to the host
-of that one, is a batch of its own there, and may lead to more. The core says how much, over the demo's day.
+of that one, is taken in there, and may lead to more. The core says how much, over the demo's day.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import expm1
 from time import process_time
 from zlib import crc32
 
@@ -19,9 +18,6 @@ from twins.core.batch import Batch
 from twins.core.contributions import Contribution
 from twins.core.rules import Policy
 from twins.core.twin import Stored, Twin
-
-GENERATIONS = 6
-"""Mail that leads to mail: tracking → shipment → order → stock, and back to those who asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,30 +40,10 @@ class Counted:
     """A register, and its twin where nothing else has changed that."""
 
 
-@dataclass(frozen=True, slots=True)
-class Mail:
-    """Of one message, between as many hosts. *calls*: absorbed by so many batches of their own."""
-
-    letters: float
-    calls: float
-
-
-def mail(counted: Counted, hosts: int, batch: float) -> Mail:
-    """What batches of so many messages lead to, generation by generation.
-
-    The letters of a batch fall on the other hosts at random; each host that has any is called once.
-    """
-    others = hosts - 1
-    remote = others / hosts
-    letters = calls = 0.0
-    batches, born = 1.0, batch * counted.letters_a_message * remote
-    for _ in range(GENERATIONS if others else 0):
-        called = batches * others * -expm1(-born / batches / others)
-        letters, calls = letters + born, calls + called
-        batches, born = called, born * counted.letters_a_letter * remote
-        if born < 1e-9:
-            break
-    return Mail(letters / batch, calls / batch)
+def mail(counted: Counted, hosts: int) -> float:
+    """Letters that a message leads to, and letters of letters, between as many hosts."""
+    remote = (hosts - 1) / hosts
+    return counted.letters_a_message * remote / (1 - counted.letters_a_letter * remote)
 
 
 @dataclass(slots=True)
@@ -79,7 +55,6 @@ class Tally:
     letters: int = 0
     answered: int = 0
     """Letters that letters led to."""
-    calls: int = 0
     taking_s: float = 0.0
     absorbing_s: float = 0.0
 
@@ -115,7 +90,6 @@ class Hosts:
         self.tally.taking_s += process_time() - started
         while self._wire:
             other, letters = self._wire.popleft()
-            self.tally.calls += 1
             started, before = process_time(), self.tally.letters
             self._fold(other, (), letters)
             self.tally.absorbing_s += process_time() - started

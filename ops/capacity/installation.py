@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import exp, expm1
 
 from ops.capacity.counted import Counted, mail
 from ops.capacity.measured import Assumed, Measured, activation_us
+from twins.core.portions import LEAST, SHARE
 
 BATCH_MAX = 500
 LANES = 2
-"""Queues that an ingest actor consumes, scans apart: each has one batch under way for each host."""
+"""Queues that an ingest actor consumes, scans apart: each has a batch under way for each host, or two full
+ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,24 +24,34 @@ class Inputs:
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """One prefix of queues, one database. *gathered* is not built."""
+    """One prefix of queues, one database. *one_turn* and *taken_at_once* are not built."""
 
     hosts: int = 1
     ingests: int = 1
     prefetch: int = 2_000
     """Messages of each queue that an ingest actor holds."""
-    gathered: bool = False
-    """Mail waits for the next batch of its host and is folded with it; otherwise each call is a batch."""
+    latency_target_s: float = 0.1
+    """TWINSYNC_LATENCY_TARGET_MS: a portion of scans may occupy a host for a share of it."""
+    one_turn: bool = False
+    """A host takes all calls that wait in one turn, and scans have the next. Otherwise each call of messages
+    is a turn, mail goes with the first of them or has its own, and scans come when nobody else waits."""
+    taken_at_once: bool = False
+    """Letters leave the mail by one statement for all of a turn; otherwise by one each."""
 
     @property
     def built(self) -> bool:
-        return not self.gathered
+        return not (self.one_turn or self.taken_at_once)
 
 
 AS_BUILT = Installation()
 """The most that one host carries; more hosts carry less each, see `limits`."""
-GATHERED = Installation(hosts=4, ingests=3, prefetch=4_000, gathered=True)
+GATHERED = Installation(hosts=4, ingests=3, one_turn=True, taken_at_once=True)
 """What could carry several times as much as one host in one installation."""
+
+
+def shipped(hosts: int) -> Installation:
+    """With as many ingest actors as `TWINSYNC_INGEST_MAX` allows where nobody has set it."""
+    return Installation(hosts, ingests=-(-2 * hosts // 3))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,35 +74,24 @@ class Work:
     """Touched."""
 
 
-def work(inputs: Inputs, shape: Installation, batch: float, absent: float = 0.0) -> Work:
-    """*absent*: share of messages whose twin is not in memory."""
+def work(inputs: Inputs, shape: Installation, absent: float = 0.0) -> Work:
+    """When full. *absent*: share of messages whose twin is not in memory."""
     m, c, a = inputs.measured, inputs.counted, inputs.assumed
-    sent = mail(c, shape.hosts, batch)
-    calls = 0.0 if shape.gathered else sent.calls
-    kept_us, letter_us = fold_us(inputs, shape, absent), c.fold_a_letter * m.fold_us
-    row_us = m.rows_us + absent * a.activation_read_us
-    transaction_us = m.transaction_us + a.replica_us
-
-    took = sent.letters if shape.gathered else 0.0
-    take = Turn(
-        batch * (kept_us + took * letter_us),
-        transaction_us + batch * (row_us + took * commit_letter_us(inputs, shape)),
-    )
-    kinds = [(1.0, take)]
-    if calls:
-        letters = sent.letters / calls
-        absorb = Turn(letters * letter_us, transaction_us + letters * commit_letter_us(inputs, shape))
-        kinds.append((batch * calls, absorb))
-    fold = sum(times * turn.fold_us for times, turn in kinds) / batch
-    commit = sum(times * turn.commit_us for times, turn in kinds) / batch
-    waited = a.replica_us * (1 / batch + calls)
-    rows = c.rows + sent.letters * (c.rows_a_letter + 1)
+    cycle = _cycle(inputs, shape, absent)
+    fold = sum(times * turn.fold_us for times, turn in cycle.turns) / cycle.messages
+    commit = sum(times * turn.commit_us for times, turn in cycle.turns) / cycle.messages
+    waited = a.replica_us * sum(times for times, _ in cycle.turns) / cycle.messages
+    letters = mail(c, shape.hosts)
+    full = batch_when_full(shape)
+    batch = _turn(inputs, shape, full, full * letters, absent)
+    under_way = 2 if shape.prefetch / shape.hosts >= 2 * BATCH_MAX else 1
+    rows = c.rows + letters * (c.rows_a_letter + 1)
     return Work(
         broker=m.broker_us,
         ingest=m.ingest_us,
         host=fold + (commit - waited) * a.commit_in_host,
-        turns=_overlapping(kinds) / batch,
-        lane=(take.fold_us + take.commit_us + 2 * a.call_us) / batch,
+        turns=_overlapping(cycle, inputs) / cycle.messages,
+        lane=(batch.fold_us + batch.commit_us + 2 * a.call_us) / full / under_way,
         database=(commit - waited) * (1 - a.commit_in_host) + waited,
         log_bytes=m.disk_bytes * m.different_share * a.wal_factor * rows / c.rows,
         pages=rows,
@@ -98,24 +100,96 @@ def work(inputs: Inputs, shape: Installation, batch: float, absent: float = 0.0)
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A batch, or the mail of one call, in µs."""
+    """Messages and letters that are folded and committed together, in µs."""
 
     fold_us: float
     commit_us: float
 
 
-def _overlapping(kinds: list[tuple[float, Turn]]) -> float:
-    """µs of turns of these kinds, so many of each, that come in any order.
+@dataclass(frozen=True, slots=True)
+class Cycle:
+    """What a full host does from one portion of scans to the next: so many turns of these kinds."""
 
-    What comes next is folded while this is committed, and both must have ended: where long turns alternate
-    with short ones, folding and committing hide little of each other. That came out of the simulation.
-    """
-    total = sum(times for times, _ in kinds)
-    pairs = ((one, other) for one in kinds for other in kinds)
-    return sum(
-        times * others / total * max(this.commit_us, following.fold_us)
-        for (times, this), (others, following) in pairs
+    messages: float
+    scans: Turn
+    pressing: list[tuple[float, Turn]]
+
+    @property
+    def turns(self) -> list[tuple[float, Turn]]:
+        return [(1.0, self.scans), *self.pressing]
+
+
+def _turn(inputs: Inputs, shape: Installation, messages: float, letters: float, absent: float) -> Turn:
+    m, c, a = inputs.measured, inputs.counted, inputs.assumed
+    row_us = m.rows_us + absent * a.activation_read_us
+    return Turn(
+        messages * fold_us(inputs, shape, absent) + letters * c.fold_a_letter * m.fold_us,
+        m.transaction_us + a.replica_us + messages * row_us + letters * commit_letter_us(inputs, shape),
     )
+
+
+def _cycle(inputs: Inputs, shape: Installation, absent: float) -> Cycle:
+    """A portion of scans, and all else that came with it: a call of each ingest actor, and mail."""
+    bulk = inputs.counted.bulk_share
+    scans = portion(inputs, shape, absent)
+    messages = scans / bulk
+    pressing, letters = messages - scans, messages * mail(inputs.counted, shape.hosts)
+    calls = max(1.0 if shape.one_turn else float(shape.ingests), pressing / BATCH_MAX)
+    alone = 0.0 if shape.one_turn else _turns_of_mail(calls + 1, letters, shape.hosts)
+    each = letters / (calls + alone)
+    return Cycle(
+        messages,
+        _turn(inputs, shape, scans, 0.0, absent),
+        [
+            (calls, _turn(inputs, shape, pressing / calls, each, absent)),
+            (alone, _turn(inputs, shape, 0.0, each, absent)),
+        ],
+    )
+
+
+def portion(inputs: Inputs, shape: Installation, absent: float = 0.0) -> float:
+    """Scans a turn, as `Portions` cuts them once it has learnt what a message takes."""
+    fixed, more = (_turn(inputs, shape, many, 0.0, absent) for many in (0.0, 1.0))
+    message_us = more.fold_us + more.commit_us - fixed.commit_us
+    room_us = SHARE * shape.latency_target_s * 1e6 - fixed.commit_us
+    return min(max(room_us / message_us, float(LEAST)), float(BATCH_MAX))
+
+
+def _turns_of_mail(others: float, letters: float, hosts: int) -> float:
+    """Turns a cycle that only mail has, beside so many *others*.
+
+    Mail that came during a turn has the next. All hosts take turns alike, and each tells the others what its
+    turn has led to: so turns make turns, until one passes in which nobody was told anything. The more turns
+    share the letters, the sooner that is.
+    """
+    if hosts == 1:
+        return 0.0
+    least, most = others, others * exp(hosts - 1)
+    for _ in range(60):
+        turns = (least + most) / 2
+        calls_a_turn = (hosts - 1) * -expm1(-letters / turns / (hosts - 1))
+        least, most = (turns, most) if others * exp(calls_a_turn) > turns else (least, turns)
+    return least - others
+
+
+def _overlapping(cycle: Cycle, inputs: Inputs) -> float:
+    """µs of a cycle. What presses comes in any order, and scans after it.
+
+    What comes next is folded while this is committed, but for the part that is the thread's, and both must
+    have ended: where long turns alternate with short ones, folding and committing hide little of each other.
+    That came out of the simulation.
+    """
+    a = inputs.assumed
+    many = sum(times for times, _ in cycle.pressing)
+    shares = [(times / many, turn) for times, turn in cycle.pressing]
+
+    def both(this: Turn, following: Turn) -> float:
+        in_thread = (this.commit_us - a.replica_us) * a.commit_in_host
+        return max(this.commit_us, in_thread + following.fold_us)
+
+    total = sum(share * (both(cycle.scans, one) + both(one, cycle.scans)) for share, one in shares)
+    between = sum(one * other * both(this, following) for one, this in shares for other, following in shares)
+    return total + (many - 1) * between
 
 
 def fold_us(inputs: Inputs, shape: Installation, absent: float) -> float:
@@ -129,7 +203,7 @@ def commit_letter_us(inputs: Inputs, shape: Installation) -> float:
     """A letter's rows, and taking it out of the mail: one statement each, or one for all that is gathered."""
     m, c = inputs.measured, inputs.counted
     row_us = m.rows_us / c.rows
-    return c.rows_a_letter * row_us + (row_us if shape.gathered else m.letter_us)
+    return c.rows_a_letter * row_us + (row_us if shape.taken_at_once else m.letter_us)
 
 
 def batch_when_full(shape: Installation) -> float:
@@ -140,9 +214,10 @@ def batch_when_full(shape: Installation) -> float:
 def limits(inputs: Inputs, shape: Installation, absent: float = 0.0) -> dict[str, float]:
     """Place → messages a second at which it is full, were it alone.
 
-    A lane has one batch under way, so with one ingest it takes both, evenly filled, to keep a host busy.
+    What it does not know: calls of several ingest actors that come in turn keep scans from having one, which
+    the simulation does.
     """
-    one = work(inputs, shape, batch_when_full(shape), absent)
+    one = work(inputs, shape, absent)
     fuller = max(inputs.counted.bulk_share, 1 - inputs.counted.bulk_share)
     return {
         "queue": shape.ingests * 1e6 / (one.broker * fuller),
@@ -155,7 +230,7 @@ def limits(inputs: Inputs, shape: Installation, absent: float = 0.0) -> dict[str
 
 def database_limits(inputs: Inputs, shape: Installation, absent: float = 0.0) -> dict[str, float]:
     """The same for one server of PostgreSQL, whichever installations share it."""
-    one, a = work(inputs, shape, batch_when_full(shape), absent), inputs.assumed
+    one, a = work(inputs, shape, absent), inputs.assumed
     return {
         "transactions": a.database_cores * 1e6 / one.database,
         "log": a.wal_bytes_per_s / one.log_bytes,
@@ -169,5 +244,5 @@ def carried(inputs: Inputs, shape: Installation, absent: float = 0.0) -> float:
 
 def by_cost_alone(inputs: Inputs, shape: Installation) -> float:
     """What it would carry did a message cost the same however many hosts share it, and no turn wait."""
-    one = work(inputs, Installation(), BATCH_MAX)
+    one = work(inputs, Installation())
     return min(shape.hosts * 1e6 / one.host, shape.ingests * 1e6 / one.ingest)

@@ -10,7 +10,6 @@ from ops.capacity.installation import (
     AS_BUILT,
     Inputs,
     Installation,
-    batch_when_full,
     database_limits,
     limits,
     work,
@@ -89,7 +88,7 @@ def needed(demand: Demand, inputs: Inputs | None = None, shape: Installation = A
     rate, full = demand.events_per_s * spare, a.utilisation_max
     absent = 1 - demand.resident_share
     resident = demand.active * spare * demand.resident_share
-    one = work(inputs, shape, batch_when_full(shape), absent)
+    one = work(inputs, shape, absent)
 
     flows = {place: rate / full / most for place, most in limits(inputs, shape, absent).items()}
     flows["memory"] = resident * m.resident_bytes / full / a.host_memory_bytes / shape.hosts

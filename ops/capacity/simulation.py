@@ -1,9 +1,10 @@
 """An installation under load, as a discrete-event simulation: arrivals, queues, lanes, turns, transactions.
 
 The shapes are the product's: an ingest takes messages one after the other within its prefetch; each of its
-lanes has one batch of at most 500 under way for each host while the next gathers; a host folds a batch while
-the one before is committed, in one thread that also makes the rows; its mail goes to other hosts and is a
-batch there. Installations share a database: so many transactions at once, and one log. Times are drawn around
+lanes has one batch of at most 500 under way for each host while the next gathers, and a second where that one
+is full; a host folds a batch while the one before is committed, in one thread that also makes the rows. Its
+mail goes to other hosts, which take it with whatever they take next, but for scans: those come last, in
+portions. Installations share a database: so many transactions at once, and one log. Times are drawn around
 what was measured.
 """
 
@@ -18,7 +19,10 @@ from math import exp, log, sqrt
 from random import Random
 
 from ops.capacity.installation import BATCH_MAX, LANES, Inputs, Installation, commit_letter_us, fold_us
+from twins.core.portions import Portions
 
+SCANS = LANES - 1
+"""The queue whose messages may wait."""
 SLICE_S = 0.001
 """Arrivals are let in so often."""
 BURST_TIMES, BURST_SHARE, BURST_S = 2.0, 0.2, 0.25
@@ -165,11 +169,22 @@ class Message:
 
 @dataclass(slots=True)
 class Job:
-    """What a host takes in one turn: a lane's batch, or mail."""
+    """What a host was called with: a lane's batch, or mail, which then has no messages."""
 
     messages: list[Message]
-    letters: int
+    """Of scans, those that no turn has taken yet."""
+    may_wait: bool
     done: Then
+
+
+@dataclass(slots=True)
+class Taken:
+    """By a host, in one turn."""
+
+    jobs: list[Job]
+    messages: list[Message]
+    letters: int
+    fold_s: float = 0.0
 
 
 class Place:
@@ -275,39 +290,55 @@ class Ingest:
 
 
 class Lane:
-    """Messages of one queue for one host: one batch is under way while the next gathers."""
+    """Messages of one queue for one host: one batch is under way while the next gathers, or two full ones."""
 
     def __init__(self, sim: Simulation, ingest: Ingest, kind: int, host: Host) -> None:
         self._sim, self._ingest, self._kind, self._host = sim, ingest, kind, host
         self.gathering: deque[Message] = deque()
         self.called = 0
         """Messages on their way to the host."""
-        self._under_way = False
+        self._under_way = self._catches_up = False
 
     def add(self, message: Message) -> None:
         self.gathering.append(message)
         if not self._under_way:
             self._under_way = True
-            self._sim.after(0.0, self._send)
+            self._sim.after(0.0, self._next)
+        elif self._is_behind and not self._catches_up:
+            self._catches_up = True
+            self._catch_up()
 
-    def _send(self) -> None:
+    @property
+    def _is_behind(self) -> bool:
+        return len(self.gathering) >= BATCH_MAX
+
+    def _next(self) -> None:
+        self._under_way = bool(self.gathering)
+        if self._under_way:
+            self._send(self._next)
+
+    def _catch_up(self) -> None:
+        self._catches_up = self._is_behind
+        if self._catches_up:
+            self._send(self._catch_up)
+
+    def _send(self, then: Then) -> None:
         batch = [self.gathering.popleft() for _ in range(min(len(self.gathering), BATCH_MAX))]
-        self.called = len(batch)
-        self._sim.after(self._sim.drawn(self._sim.inputs.assumed.call_us), lambda: self._arrived(batch))
+        many = len(batch)
+        self.called += many
 
-    def _arrived(self, batch: list[Message]) -> None:
-        self.called = 0
-        self._host.take(Job(batch, 0, lambda: self._answered(len(batch))))
+        def arrived() -> None:
+            self.called -= many
+            self._host.take(Job(batch, self._kind == SCANS, lambda: self._call(taken)))
 
-    def _answered(self, many: int) -> None:
-        self._sim.after(self._sim.drawn(self._sim.inputs.assumed.call_us), lambda: self._taken(many))
+        def taken() -> None:
+            self._ingest.acknowledged(self._kind, many)
+            then()
 
-    def _taken(self, many: int) -> None:
-        self._ingest.acknowledged(self._kind, many)
-        if self.gathering:
-            self._send()
-        else:
-            self._under_way = False
+        self._call(arrived)
+
+    def _call(self, then: Then) -> None:
+        self._sim.after(self._sim.drawn(self._sim.inputs.assumed.call_us), then)
 
 
 @dataclass(slots=True)
@@ -333,12 +364,16 @@ class Host:
         self.thread = Thread(sim)
         self.messages = self.letters_waiting = 0
         self.committing_s = 0.0
-        self._jobs: deque[Job] = deque()
-        self._folding: Job | None = None
-        self._folded: Job | None = None
+        self._pressing: deque[Job] = deque()
+        self._scans: deque[Job] = deque()
+        """They have a turn while nobody presses."""
+        self._portions = Portions(sim.shape.latency_target_s)
+        self._pressed_last = False
+        self._mail = 0
+        """Letters for the next turn."""
+        self._folding: Taken | None = None
+        self._folded: Taken | None = None
         self._committing = False
-        self._gathered = 0
-        """Letters for the next turn, where mail is gathered."""
         m, c = sim.inputs.measured, sim.inputs.counted
         self._fold_us = fold_us(sim.inputs, sim.shape, sim.load.absent)
         self._fold_letter_us = c.fold_a_letter * m.fold_us
@@ -346,69 +381,104 @@ class Host:
 
     def take(self, job: Job) -> None:
         self.messages += len(job.messages)
-        self._jobs.append(job)
+        if job.may_wait:
+            self._scans.append(job)
+        else:
+            self._portions.others_came(self._sim.now)
+            self._pressing.append(job)
         self._turn()
 
-    def post(self, letters: int) -> None:
-        self.letters_waiting += letters
-        if not self._sim.shape.gathered:
-            self.take(Job([], letters, lambda: None))
-            return
-        self._gathered += letters
-        if not self._jobs and self._folding is None:
-            self.take(Job([], 0, lambda: None))
+    def absorb(self, letters: int) -> None:
+        self._mail += letters
+        self._pressing.append(Job([], False, lambda: None))
+        self._turn()
 
     def _turn(self) -> None:
-        if self._folding is not None or self._folded is not None or not self._jobs:
+        if self._folding is not None or self._folded is not None:
             return
-        job = self._folding = self._jobs.popleft()
-        job.letters, self._gathered = job.letters + self._gathered, 0
-        mean = len(job.messages) * self._fold_us + job.letters * self._fold_letter_us
-        self.thread.spend(mean, self._has_folded)
+        taken = self._folding = self._taken()
+        if taken is not None:
+            mean = len(taken.messages) * self._fold_us + taken.letters * self._fold_letter_us
+            began = self._sim.now
+            self.thread.spend(mean, lambda: self._has_folded(taken, began))
 
-    def _has_folded(self) -> None:
-        self._folded, self._folding = self._folding, None
+    def _taken(self) -> Taken | None:
+        """Whoever presses takes all mail with it; a call whose mail is taken already has nothing to do."""
+        if self._sim.shape.one_turn:
+            return self._alternating()
+        while self._pressing:
+            if (job := self._pressing.popleft()).messages or self._mail:
+                return self._pressed([job])
+        return self._portion() if self._scans else None
+
+    def _alternating(self) -> Taken | None:
+        """All that presses in one turn, scans in the next. Not built."""
+        if self._pressing and not (self._scans and self._pressed_last):
+            jobs = list(self._pressing)
+            self._pressing.clear()
+            return self._pressed(jobs)
+        return self._portion() if self._scans else None
+
+    def _pressed(self, jobs: list[Job]) -> Taken:
+        letters, self._mail, self._pressed_last = self._mail, 0, True
+        return Taken(jobs, [message for job in jobs for message in job.messages], letters)
+
+    def _portion(self) -> Taken:
+        job, self._pressed_last = self._scans.popleft(), False
+        size = self._portions.size(len(job.messages), self._sim.now)
+        portion, job.messages = job.messages[:size], job.messages[size:]
+        return Taken([job], portion, 0)
+
+    def _has_folded(self, taken: Taken, began: float) -> None:
+        taken.fold_s = self._sim.now - began
+        self._folded, self._folding = taken, None
         self._commit()
 
     def _commit(self) -> None:
         if self._committing or self._folded is None:
             return
-        job, self._folded, self._committing = self._folded, None, True
+        taken, self._folded, self._committing = self._folded, None, True
         m, c, a = self._sim.inputs.measured, self._sim.inputs.counted, self._sim.inputs.assumed
-        began, many = self._sim.now, len(job.messages)
+        began, many = self._sim.now, len(taken.messages)
         row_us = m.rows_us + self._sim.load.absent * a.activation_read_us
-        mean = m.transaction_us + many * row_us + job.letters * self._letter_us
+        mean = m.transaction_us + many * row_us + taken.letters * self._letter_us
         there = mean * (1 - a.commit_in_host) + a.replica_us
-        rows = many * c.rows + job.letters * (c.rows_a_letter + 1)
+        rows = many * c.rows + taken.letters * (c.rows_a_letter + 1)
         self.thread.spend(
             mean * a.commit_in_host,
-            lambda: self._database.commit(there, rows, lambda: self._committed(job, began)),
+            lambda: self._database.commit(there, rows, lambda: self._committed(taken, began)),
         )
         self._turn()
 
-    def _committed(self, job: Job, began: float) -> None:
+    def _committed(self, taken: Taken, began: float) -> None:
         sim = self._sim
         self._committing = False
-        self.messages -= len(job.messages)
-        self.letters_waiting -= job.letters
-        sim.letters_absorbed += job.letters
-        sim.left += len(job.messages)
+        self.messages -= len(taken.messages)
+        self.letters_waiting -= taken.letters
+        sim.letters_absorbed += taken.letters
+        sim.left += len(taken.messages)
         if sim.warm:
             self.committing_s += sim.now - max(began, sim.load.warm_up_s)
-            sim.left_warm += len(job.messages)
-            sim.batches += bool(job.messages)
-            sim.latencies += [sim.now - message.at for message in job.messages]
-        job.done()
-        self._send_mail(job)
+            sim.left_warm += len(taken.messages)
+            sim.batches += bool(taken.messages)
+            sim.latencies += [sim.now - message.at for message in taken.messages]
+        for job in taken.jobs:
+            if job.may_wait:
+                self._portions.took(len(taken.messages), taken.fold_s + sim.now - began)
+            if job.may_wait and job.messages:
+                self._scans.append(job)
+            else:
+                job.done()
+        self._send_mail(taken)
         self._commit()
         self._turn()
 
-    def _send_mail(self, job: Job) -> None:
+    def _send_mail(self, taken: Taken) -> None:
         sim, others = self._sim, [host for host in self._place.hosts if host is not self]
         if not others:
             return
         c = sim.inputs.counted
-        mean = len(job.messages) * c.letters_a_message + job.letters * c.letters_a_letter
+        mean = len(taken.messages) * c.letters_a_message + taken.letters * c.letters_a_letter
         for host in others:
             if letters := sim.many(mean / sim.shape.hosts):
                 sim.letters_sent += letters
@@ -417,8 +487,7 @@ class Host:
 
     def _posted(self, host: Host, letters: int) -> Then:
         def there() -> None:
-            host.letters_waiting -= letters
-            host.post(letters)
+            host.absorb(letters)
 
         return there
 

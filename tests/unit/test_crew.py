@@ -90,7 +90,7 @@ def test_there_is_no_crew_of_none() -> None:
 
 @pytest.mark.parametrize(("hosts", "most"), [(1, 1), (2, 2), (3, 2), (4, 3), (8, 6)])
 def test_as_shipped_there_are_at_most_two_ingests_for_three_hosts(hosts: int, most: int) -> None:
-    """What docs/capacity.md has found to carry as much as the hosts do."""
+    """By what a message costs each; docs/capacity.md has since found that their calls are in scans' way."""
     assert Settings(pooled_hosts=hosts).crew == Crew(1, most, 2_000, 10.0, 120.0)
 
 
