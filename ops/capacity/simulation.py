@@ -20,6 +20,7 @@ from random import Random
 
 from ops.capacity.installation import BATCH_MAX, LANES, Inputs, Installation, commit_letter_us, fold_us
 from twins.core.portions import Portions
+from twins.runtime.turn import GIVES_WAY_MAX
 
 SCANS = LANES - 1
 """The queue whose messages may wait."""
@@ -366,7 +367,10 @@ class Host:
         self.committing_s = 0.0
         self._pressing: deque[Job] = deque()
         self._scans: deque[Job] = deque()
-        """They have a turn while nobody presses."""
+        """They have a turn while nobody presses, or when they have given way often enough."""
+        self._given_way = 0
+        self._ahead = 0
+        """Those that press and go before scans that give way once more."""
         self._portions = Portions(sim.shape.latency_target_s)
         self._pressed_last = False
         self._mail = 0
@@ -406,10 +410,22 @@ class Host:
         """Whoever presses takes all mail with it; a call whose mail is taken already has nothing to do."""
         if self._sim.shape.one_turn:
             return self._alternating()
-        while self._pressing:
+        while self._pressing and not self._have_given_way():
             if (job := self._pressing.popleft()).messages or self._mail:
                 return self._pressed([job])
+        self._given_way = self._ahead = 0
         return self._portion() if self._scans else None
+
+    def _have_given_way(self) -> bool:
+        """As `Turn` has it: once for all that press as scans come to the front, and so on."""
+        if not self._scans:
+            return False
+        if not self._ahead:
+            if self._given_way == GIVES_WAY_MAX:
+                return True
+            self._given_way, self._ahead = self._given_way + 1, len(self._pressing)
+        self._ahead -= 1
+        return False
 
     def _alternating(self) -> Taken | None:
         """All that presses in one turn, scans in the next. Not built."""
