@@ -55,7 +55,8 @@ DALLAS, RENO, STORE = LOCATIONS = ("DC-DALLAS", "DC-RENO", "STORE-AUSTIN")
 """Dallas sends 945s; Reno 945s and, of the same goods, 856s; the store fulfils in Shopify."""
 SKUS = tuple(f"SKU-{number:03}" for number in range(1, 25))
 LATE_SKU, LATE_CUSTOMER = "SKU-NEW", "7999"
-OPENING_EACH = 400
+OPENING_EACH_MIN, ORDERS_A_PIECE = 400, 4
+"""Pieces on each shelf before the first order: a warehouse cannot tell of less than none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ def in_order(day: Day) -> list[Message]:
 def make_day(seed: int, orders: int) -> Day:
     """Shape: about 14 messages an order, and 120 of master data and stock."""
     writer = _Writer(Random(f"day-{seed}"))
-    _open(writer)
+    _open(writer, max(OPENING_EACH_MIN, orders // ORDERS_A_PIECE))
     for number, case in enumerate(_cases(writer.random, orders)):
         writer.cases[case] += 1
         _CASES[case].tell(writer, writer.order(number))
@@ -509,16 +510,16 @@ _CASES: Mapping[str, _Case] = {
 # --- master data and stock -------------------------------------------------------------------------------
 
 
-def _open(told: _Writer) -> None:
-    """What is known before the first order."""
+def _open(told: _Writer, pieces: int) -> None:
+    """What is known before the first order. *pieces*: of each item on each shelf."""
     at = after(MIDNIGHT, hours=1)
     for number, sku in enumerate(SKUS):
         _item(told, sku, Decimal(300 + 75 * number) / 100, at)
         for location in LOCATIONS:
-            fact = StockCounted(count_id="OPENING", quantity=Decimal(OPENING_EACH), opening=True)
+            fact = StockCounted(count_id="OPENING", quantity=Decimal(pieces), opening=True)
             told.canonical("wms", identity.stock(sku, location), fact, at)
-            told.moved.append((at, sku, location, OPENING_EACH))
-    opening = StockCounted(count_id="OPENING", quantity=Decimal(OPENING_EACH), opening=True)
+            told.moved.append((at, sku, location, pieces))
+    opening = StockCounted(count_id="OPENING", quantity=Decimal(pieces), opening=True)
     for location in LOCATIONS:
         told.canonical("wms", identity.stock(LATE_SKU, location), opening, at)
     for number in range(60):
