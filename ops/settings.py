@@ -111,7 +111,7 @@ class Settings(BaseSettings):
     """How many hosts share the twins. What was said last holds: this, where it has another value than at the
     last start, or ``twinsync hosts --count``."""
     dedicated_kinds: tuple[Kind, ...] = ()
-    """Kinds whose every twin is a Ray actor of its own: about 52 MB and a second each."""
+    """Kinds whose every twin is a Ray actor of its own: about 140 MB and a second each."""
     resident_twins_max: int = 100_000
     resident_idle_s: float = 900.0
     sweep_every_s: float = 5.0

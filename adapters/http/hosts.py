@@ -19,7 +19,7 @@ from twins.core.placement import HOSTS_MAX, Placement
 from twins.ports import Audit
 
 PINNED_MAX = 64
-"""An actor is a process of 52 MB."""
+"""An actor is a process of 140 MB."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ def hosts(
 
 
 def pin(twin: Twin, reason: Reason = "hot", url: Url = HERE, key: Key = "", as_json: Json = False) -> None:
-    """Give a hot twin an actor of its own, under its own name: 52 MB. Events go on coming meanwhile."""
+    """Give a hot twin an actor of its own, under its own name: 140 MB. Events go on coming meanwhile."""
     word = {"twin": twin, "reason": reason}
     answer(url, key, as_json, _placed, lambda ask: ask.tell("/v1/hosts:pin", word))
 
