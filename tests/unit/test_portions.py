@@ -21,7 +21,7 @@ from twins.core.batch import Effects
 from twins.core.contributions import Contribution
 from twins.core.history import Arrival
 from twins.core.placement import UNPLACED, Placement
-from twins.core.portions import LEAST, QUIET_S, SHARE, Portions
+from twins.core.portions import BEHIND, LEAST, QUIET_S, SHARE, Portions
 from twins.core.rules import Policy
 from twins.ports import Publication, Rejected, Taken
 from twins.runtime.clock import WallClock
@@ -61,6 +61,14 @@ def test_all_that_waits_is_taken_together_while_nobody_else_comes() -> None:
     portions.others_came(10.0)
     assert portions.size(500, 10.0 + QUIET_S) < 500
     assert portions.size(500, 10.1 + QUIET_S) == 500
+
+
+def test_a_host_that_is_behind_with_what_may_not_wait_takes_all_that_waits() -> None:
+    portions = Portions()
+    portions.others_came(10.0, BEHIND)
+    assert portions.size(500, 10.0) == 500
+    portions.others_came(10.0, BEHIND - 1)
+    assert portions.size(500, 10.0) < 500
 
 
 @given(st.lists(st.tuples(st.integers(0, 500), st.floats(0.0, 100.0)), max_size=20), st.integers(1, 500))

@@ -13,8 +13,10 @@ when its batch arrives, and one with the batch before, while it gathered. The ot
 the way from the publisher to the host, and for its own commit."""
 LEAST = 16
 """Messages: a commit costs as much as some twenty, however few it holds."""
-QUIET_S = 2.0
+QUIET_S = 0.5
 """Without a message that may not wait, after which as much is taken as there is."""
+BEHIND = 250
+"""Messages that may not wait, in one batch: so many have waited already, and what is wanted is throughput."""
 WEIGHT = 0.2
 """Of the newest portion in what a message is thought to take."""
 FIRST_GUESS_S = 0.0005
@@ -30,8 +32,9 @@ class Portions:
     others_at: float = float("-inf")
     """When a message that may not wait was last in hand."""
 
-    def others_came(self, now: float) -> None:
-        self.others_at = now
+    def others_came(self, now: float, messages: int = 1) -> None:
+        if messages < BEHIND:
+            self.others_at = now
 
     def took(self, messages: int, seconds: float) -> None:
         """*seconds*: of folding and committing them, without waiting for others."""

@@ -231,7 +231,7 @@ class TwinHost:
         if not events:
             return []
         if not may_wait:
-            self._portions.others_came(monotonic())
+            self._portions.others_came(monotonic(), len(events))
         try:
             return [_TAKEN[arrival] for arrival in await self._run(events, may_wait=may_wait)]
         except (TransientFailure, Fenced):
