@@ -681,10 +681,10 @@ async def metrics(wiring: Wiring) -> dict[tuple[str, str], dict[str, float]]:
     """(role, actor name) → counters, of the pooled hosts and the gateways that answer in time."""
     names = [("host", name) for name in running_hosts() if not is_dedicated(name)]
     names += [("gateway", _gateway_name(erp)) for erp in wiring.erps]
-    return await in_time({who: _figures(who[1]) for who in names}, METRICS_WITHIN_S)
+    return await in_time({who: figures_of(who[1]) for who in names}, METRICS_WITHIN_S)
 
 
-async def _figures(name: str) -> dict[str, float]:
+async def figures_of(name: str) -> dict[str, float]:
     return await ray.get_actor(name, NAMESPACE).metrics.remote()  # type: ignore[no-any-return]
 
 

@@ -19,8 +19,9 @@ from canonical.errors import TransientFailure
 from canonical.identity import TwinRef
 from twins.core.placement import Placement, is_dedicated
 from twins.ports import Placements
-from twins.runtime.cluster import NAMESPACE, Wiring, end_unneeded, running_hosts, start_host
+from twins.runtime.cluster import NAMESPACE, Wiring, end_unneeded, figures_of, running_hosts, start_host
 from twins.runtime.in_time import in_time
+from twins.runtime.moving import node_of
 
 _log = structlog.get_logger()
 
@@ -38,8 +39,8 @@ async def seen(placement: Placement) -> list[dict[str, Any]]:
     named = {*placement.pooled_names(), *map(str, placement.pinned)}
     running = set(running_hosts())
     names = sorted(named | {name for name in running if not is_dedicated(name)}, key=_by_number)
-    nodes = await in_time({name: _node(name) for name in names if name in running}, ANSWER_WITHIN_S)
-    figures = await in_time({name: _figures(name) for name in names if name in running}, ANSWER_WITHIN_S)
+    nodes = await in_time({name: node_of(name) for name in names if name in running}, ANSWER_WITHIN_S)
+    figures = await in_time({name: figures_of(name) for name in names if name in running}, ANSWER_WITHIN_S)
     return [
         {
             "host": name,
@@ -97,14 +98,6 @@ async def _start(wiring: Wiring, names: Collection[str]) -> None:
 
 async def _look(name: str) -> Placement:
     return await ray.get_actor(name, NAMESPACE).look.remote()  # type: ignore[no-any-return]
-
-
-async def _node(name: str) -> str:
-    return str(await ray.get_actor(name, NAMESPACE).node.remote())
-
-
-async def _figures(name: str) -> dict[str, float]:
-    return await ray.get_actor(name, NAMESPACE).metrics.remote()  # type: ignore[no-any-return]
 
 
 def _by_number(name: str) -> tuple[bool, int, str]:
