@@ -86,7 +86,7 @@ async def _until_stored(store: SqlStore, many: int) -> None:
 
 
 async def _until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while not holds():
             await asyncio.sleep(0.1)
 
