@@ -22,7 +22,8 @@ from twins.ports import Publication
 
 TICK_S = 0.01
 PROBE_EVERY_S = 0.05
-LOOK_EVERY_S = 0.01
+LOOK_EVERY_S, LOOK_EVERY = 0.01, 0.1
+"""Seconds, and share of what has passed: whoever waits long asks less often, or looking would be the load."""
 GIVE_UP_S = 30.0
 PATIENCE = Patience(publish_s=120.0)
 """Under more load than the machine carries confirms come late, which is to be seen and not to end it."""
@@ -114,5 +115,5 @@ async def until_visible(
         while (status := await line.ask(f"/v1/twins/{probe.subject}")) != 200:
             if time.perf_counter() - due > GIVE_UP_S:
                 raise RuntimeError(f"{probe.subject} is answered with {status} after {GIVE_UP_S:g} s")
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(max(LOOK_EVERY_S, LOOK_EVERY * (time.perf_counter() - due)))
         return time.perf_counter() - due

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from random import Random
 from statistics import median
@@ -16,6 +18,7 @@ from rich.table import Table
 from adapters.sql.engine import sqlite_url
 from ops.bench.million import HOT_SHARE, Population, Residents, Touched, resident_mib, zipf
 from ops.bench.product import empty_database
+from ops.wiring import collect_seldom
 
 SMALL = 500
 """Orders: with their shipments and shelves about a thousand twins."""
@@ -24,45 +27,83 @@ SAID_EVERY = 10_000
 
 
 def run(
-    database_url: str | None, orders: int, resident: int, rounds: int, folder: Path, out: Console
+    database_url: str | None, orders: int, bounds: Sequence[int], rounds: int, folder: Path, out: Console
 ) -> dict[str, Any]:
-    """Answers figures, and ratios to a thousand twins, by database."""
+    """Answers figures, and ratios to a thousand twins, by database and by how many twins stay in memory.
+
+    *bounds*: the most is measured first, in the process that fills the database; others in one of their own,
+    whose memory nothing else has grown.
+    """
     databases = {"sqlite": None} | ({"postgresql": database_url} if database_url else {})
     return {
-        name: asyncio.run(_one(name, url, orders, resident, rounds, folder, out))
+        name: asyncio.run(_one(name, url, orders, sorted(bounds, reverse=True), rounds, folder / name, out))
         for name, url in databases.items()
     }
 
 
 async def _one(
-    name: str, url: str | None, orders: int, resident: int, rounds: int, folder: Path, out: Console
+    name: str, url: str | None, orders: int, bounds: Sequence[int], rounds: int, folder: Path, out: Console
 ) -> dict[str, Any]:
     for part in ("many", "few"):
-        (folder / name / part).mkdir(parents=True)
+        (folder / part).mkdir(parents=True)
+    told: dict[str, Any] = {"twins": Population(orders).twins, "bounds": {}}
     async with empty_database(url) as many_url, empty_database(url) as few_url:
-        many = Residents(many_url or sqlite_url(folder / name / "many"), Population(orders), resident)
-        few = Residents(few_url or sqlite_url(folder / name / "few"), Population(SMALL), resident)
-        with out.status("") as status:
-            await few.fill(lambda told: None)
-            empty_mib = resident_mib()
-            filled = await many.fill(_progress(name, many.population.twins, status.update))
-            full_mib = resident_mib()
-            touched = await _rounds(few, many, rounds, status.update)
-            started_s = await many.first_answer_s()
-        ratios = {
-            way: median(one.rate / few_.rate for one, few_ in zip(times, touched[FEW], strict=True))
-            for way, times in touched.items()
-        }
-        out.print(
-            f"{name}: {many.population.twins:,} twins, filled at {filled:,.0f} a second. {resident:,} stay in"
-            f" memory: {full_mib - empty_mib:,.0f} MiB. A new host's first read and event: {started_s:.2f} s"
-        )
-        out.print(_table(touched, ratios))
-        figures = {way: _figures(times) for way, times in touched.items()}
-        await few.close()
-        await many.close()
-    told = {"twins": many.population.twins, "filled_per_s": filled, "resident_mib": full_mib - empty_mib}
-    return told | {"first_answer_s": started_s, "touched": figures, "ratios": ratios}
+        urls = many_url or sqlite_url(folder / "many"), few_url or sqlite_url(folder / "few")
+        for bound in bounds:
+            found = await _in_a_process_of_its_own(
+                _measured, name, urls, orders, bound, rounds, bound == bounds[0]
+            )
+            told |= {key: found.pop(key) for key in ("filled_per_s",) if key in found}
+            told["bounds"][bound] = found
+            out.print(
+                f"{name}: {told['twins']:,} twins, filled at {told['filled_per_s']:,.0f} a second;"
+                f" {found['resident']:,} in memory, bound {bound:,}: {found['resident_mib']:,.0f} MiB."
+                f" A new host's first read and event: {found['first_answer_s']:.2f} s"
+            )
+            out.print(_table(found["touched"], found["ratios"]))
+    return told
+
+
+async def _in_a_process_of_its_own(work: Callable[..., dict[str, Any]], *given: Any) -> dict[str, Any]:
+    with ProcessPoolExecutor(1, get_context("spawn")) as process:
+        return await asyncio.get_running_loop().run_in_executor(process, work, *given)
+
+
+def _measured(
+    name: str, urls: tuple[str, str], orders: int, bound: int, rounds: int, is_empty: bool
+) -> dict[str, Any]:
+    collect_seldom()
+    out = Console(stderr=True)
+    with out.status("") as status:
+        return asyncio.run(_measure(name, urls, orders, bound, rounds, is_empty, status.update))
+
+
+async def _measure(
+    name: str,
+    urls: tuple[str, str],
+    orders: int,
+    bound: int,
+    rounds: int,
+    is_empty: bool,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    many, few = Residents(urls[0], Population(orders), bound), Residents(urls[1], Population(SMALL), bound)
+    told: dict[str, Any] = {}
+    await few.fill(lambda told: None)
+    empty_mib = resident_mib()
+    if is_empty:
+        told["filled_per_s"] = await many.fill(_progress(name, many.population.twins, say))
+    touched = await _rounds(few, many, rounds, say)
+    told |= {"resident": many.host.resident_twins(), "resident_mib": resident_mib() - empty_mib}
+    told["first_answer_s"] = await many.first_answer_s()
+    told["ratios"] = {
+        way: median(one.rate / few_.rate for one, few_ in zip(times, touched[FEW], strict=True))
+        for way, times in touched.items()
+    }
+    told["touched"] = {way: _figures(times) for way, times in touched.items()}
+    await few.close()
+    await many.close()
+    return told
 
 
 FEW, UNIFORM, ZIPF, HOT = (
@@ -76,8 +117,9 @@ FEW, UNIFORM, ZIPF, HOT = (
 async def _rounds(
     few: Residents, many: Residents, rounds: int, say: Callable[[str], None]
 ) -> dict[str, list[Touched]]:
+    """One more than is counted: the first finds caches empty."""
     touched: dict[str, list[Touched]] = {FEW: [], UNIFORM: [], ZIPF: [], HOT: []}
-    for number in range(rounds):
+    for number in range(rounds + 1):
         random = Random(number)
         for way, who, draw, hot in (
             (FEW, few, random.random, 0.0),
@@ -85,8 +127,10 @@ async def _rounds(
             (ZIPF, many, zipf(random), 0.0),
             (HOT, many, zipf(random), HOT_SHARE),
         ):
-            say(f"round {number + 1} of {rounds}: {way}")
-            touched[way].append(await who.touch(draw, hot, EVENTS, number))
+            say(f"round {number} of {rounds}: {way}")
+            found = await who.touch(draw, hot, EVENTS, number)
+            if number:
+                touched[way].append(found)
     return touched
 
 
@@ -111,13 +155,12 @@ def _figures(times: list[Touched]) -> dict[str, Any]:
     }
 
 
-def _table(touched: dict[str, list[Touched]], ratios: dict[str, float]) -> Table:
+def _table(touched: dict[str, dict[str, Any]], ratios: dict[str, float]) -> Table:
     columns = ("", "events a second", "ratio", "p99 of a batch, ms", "twins read an event")
     table = Table(*columns, box=None, header_style="dim")
     for column in table.columns[1:]:
         column.justify = "right"
-    for way, times in touched.items():
-        found = _figures(times)
+    for way, found in touched.items():
         cells = (f"{found['rate']:,.0f}", f"{ratios[way]:.2f}", f"{found['batch_p99_ms']:.0f}")
         table.add_row(way, *cells, f"{found['activations_an_event']:.2f}")
     return table

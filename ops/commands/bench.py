@@ -58,27 +58,32 @@ def bench_million(
         ),
     ] = None,
     orders: Annotated[int, typer.Option(min=1_000, help="And as many shipments.")] = 1_000_000,
-    resident: Annotated[int, typer.Option(min=1_000, help="Twins that stay in memory.")] = 200_000,
+    resident: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=1_000, help="Twins that stay in memory; each is measured. Without: 200,000, and all of them."
+        ),
+    ] = None,
     rounds: Annotated[int, typer.Option(min=1)] = 5,
     json: Annotated[Path | None, typer.Option(help="Add figures and ratios to this file.")] = None,
     data_dir: Annotated[Path, typer.Option(help="Where the databases live.")] = Path(".twinsync/million"),
 ) -> None:
     """Measure a host over a million orders and shipments beside one over a thousand twins."""
     from ops.bench.million_run import FEW, run
-    from ops.wiring import collect_seldom
 
-    collect_seldom()
     folder = data_dir / secrets.token_hex(4)
     try:
-        found = run(database, orders, resident, rounds, folder, err)
+        found = run(database, orders, resident or (200_000, 3 * orders), rounds, folder, err)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if json is not None:
         told = from_json(json.read_bytes()) if json.exists() else {"figures": {}, "ratios": {}}
         ratios = told["ratios"].setdefault("by_database", {})
         for name, one in found.items():
-            million = {way: ratio for way, ratio in one["ratios"].items() if way != FEW}
-            ratios.setdefault(name, {})["million_vs_thousand"] = million
+            ratios.setdefault(name, {})["million_vs_thousand"] = {
+                bound: {way: ratio for way, ratio in found_["ratios"].items() if way != FEW}
+                for bound, found_ in one["bounds"].items()
+            }
         told["ratios"]["million_vs_thousand"] = ratios["sqlite"]["million_vs_thousand"]
         json.write_bytes(to_json(told | {"million": found}, indent=2) + b"\n")
 

@@ -29,7 +29,7 @@ from twins.core.rules import Policy
 from twins.runtime.coalesce import Answer, CoalescedReads
 from twins.runtime.host import Aspect, TwinHost
 from twins.runtime.ingest import Directory
-from twins.runtime.kept import Boards, KeptReads
+from twins.runtime.kept import ENTRY_BYTES, Boards, KeptReads
 from twins.runtime.stamps import Board, BoardReader, Place
 
 
@@ -97,6 +97,19 @@ async def test_what_has_not_changed_is_not_asked_for_again(store: FickleStore) -
         answers = {await replica.read(order(ORDER)) for _ in range(20)}
         assert len(answers) == 1
         assert replica.calls.asked == asked
+
+
+async def test_a_twin_that_nobody_has_heard_of_is_asked_for_once_until_somebody_tells_of_it(
+    store: FickleStore,
+) -> None:
+    async with trusted(store) as (one, board):
+        replica = Replica(one, board.place)
+        await found(replica)
+        asked = replica.calls.asked
+        assert [await replica.read(order("SO-NEW")) for _ in range(20)] == [None] * 20
+        assert replica.calls.asked == asked + 1
+        await one.take(messages(placed(order="SO-NEW")))
+        assert await replica.read(order("SO-NEW")) is not None
 
 
 async def test_whoever_has_heard_of_a_commit_reads_it_at_once(store: FickleStore) -> None:
@@ -187,8 +200,17 @@ async def test_only_as_many_bytes_are_kept_as_allowed(store: FickleStore) -> Non
         for _ in range(2):
             for ref in refs:
                 await replica.read(ref)
-        kept = [answer for _, answer in replica.reads._kept.values()]
-        assert 0 < sum(len(body) for _, body in kept) == replica.reads._bytes <= 5_000
+        kept = [answer for _, answer in replica.reads._kept.values() if answer is not None]
+        assert 0 < sum(ENTRY_BYTES + len(body) for _, body in kept) == replica.reads._bytes <= 5_000
+
+
+async def test_names_without_end_that_nobody_has_heard_of_are_kept_within_bounds(store: FickleStore) -> None:
+    async with trusted(store) as (one, board):
+        replica = Replica(one, board.place, bytes_max=5_000)
+        await found(replica)
+        for number in range(50):
+            await replica.read(order(f"SO-UNKNOWN-{number}"))
+        assert len(replica.reads._kept) <= 5_000 // ENTRY_BYTES
 
 
 async def test_a_host_without_a_board_is_asked_each_time(store: FickleStore) -> None:

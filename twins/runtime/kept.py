@@ -16,6 +16,8 @@ from twins.runtime.ingest import Directory
 from twins.runtime.stamps import BoardReader, Place
 
 KEPT_BYTES_MAX = 64 * 2**20
+ENTRY_BYTES = 512
+"""What keeping an answer takes beside its JSON; all that an unknown twin takes."""
 ASK_EVERY_S = 1.0
 """How often a host is asked for its board that has none here, or none that is trusted."""
 
@@ -83,7 +85,10 @@ class Boards:
 
 
 class KeptReads:
-    """Keeps what was read, up to a number of bytes; the oldest goes first."""
+    """Keeps what was read, up to a number of bytes; the oldest goes first.
+
+    Also that nobody has heard of a twin: whoever has just told of it asks until it is there.
+    """
 
     def __init__(
         self, reads: Reads, directory: Directory, boards: Boards, bytes_max: int = KEPT_BYTES_MAX
@@ -93,7 +98,7 @@ class KeptReads:
         self._boards = boards
         self._bytes_max = bytes_max
         self._bytes = 0
-        self._kept: OrderedDict[tuple[Aspect, TwinRef], tuple[Stamp, tuple[int, bytes]]] = OrderedDict()
+        self._kept: OrderedDict[tuple[Aspect, TwinRef], tuple[Stamp, Answer]] = OrderedDict()
         """The stamp from before it was asked for, and the answer."""
 
     async def read(self, aspect: Aspect, ref: TwinRef) -> Answer:
@@ -107,15 +112,19 @@ class KeptReads:
         if kept is not None and kept[0] == stamp:
             return kept[1]
         answer = await self._reads.read(aspect, ref)
-        if answer is not None and self._directory.placement is placement:
+        if self._directory.placement is placement:
             self._keep((aspect, ref), stamp, answer)
         return answer
 
-    def _keep(self, what: tuple[Aspect, TwinRef], stamp: Stamp, answer: tuple[int, bytes]) -> None:
+    def _keep(self, what: tuple[Aspect, TwinRef], stamp: Stamp, answer: Answer) -> None:
         if (before := self._kept.pop(what, None)) is not None:
-            self._bytes -= len(before[1][1])
+            self._bytes -= _bytes(before[1])
         self._kept[what] = stamp, answer
-        self._bytes += len(answer[1])
+        self._bytes += _bytes(answer)
         while self._bytes > self._bytes_max:
-            _, (_, (_, body)) = self._kept.popitem(last=False)
-            self._bytes -= len(body)
+            _, (_, oldest) = self._kept.popitem(last=False)
+            self._bytes -= _bytes(oldest)
+
+
+def _bytes(answer: Answer) -> int:
+    return ENTRY_BYTES + (0 if answer is None else len(answer[1]))
