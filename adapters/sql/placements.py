@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from pydantic_core import from_json, to_json
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from adapters.sql.database import Database, translated
 from adapters.sql.epochs import assert_epoch
@@ -20,6 +20,16 @@ from canonical.identity import Kind, TwinRef, twin_ref
 from twins.core.placement import Placement
 
 _NOW = select(placement.c.version, placement.c.body)
+_HELD = (
+    update(hosts)
+    .where(
+        hosts.c.host == bindparam("of"),
+        hosts.c.epoch == bindparam("now"),
+        hosts.c.placement == bindparam("by"),
+    )
+    .values(epoch=bindparam("now"))
+)
+"""Changes nothing: it locks the host's row until the transaction has ended."""
 
 
 class PlacementRows(Database):
@@ -54,10 +64,8 @@ def assert_placed(
 
     Raises: Fenced; Elsewhere.
     """
-    held = update(hosts).where(
-        hosts.c.host == host, hosts.c.epoch == epoch, hosts.c.placement == known.version
-    )
-    if connection.execute(held.values(epoch=epoch)).rowcount == 1:
+    held = {"of": host, "now": epoch, "by": known.version}
+    if connection.execute(_HELD, held).rowcount == 1:
         return
     assert_epoch(connection, host, epoch)
     now = _placed(connection)

@@ -17,6 +17,9 @@ from adapters.sql.tables import cutovers, postings
 from canonical.identity import TwinRef, twin_ref
 from canonical.postings import POSTING, Action, Command
 
+_CUTOVERS = select(cutovers).with_for_update(read=True)
+"""Locked until this has committed: a promotion divides what came before it from what comes after."""
+
 
 def address(connection: Connection, records: list[Row], told: list[Row]) -> None:
     """Route what is about to be written, and tell shadows the same.
@@ -25,8 +28,7 @@ def address(connection: Connection, records: list[Row], told: list[Row]) -> None
     """
     if not records and not told:
         return
-    # Locked until this has committed: a promotion divides what came before it from what comes after.
-    found = connection.execute(select(cutovers).with_for_update(read=True)).all()
+    found = connection.execute(_CUTOVERS).all()
     successors = {row.of: row.erp for row in found if row.state == "promoted"}
     for row in (*records, *told):
         row["erp"] = successor(row["erp"], successors)

@@ -10,20 +10,21 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import ray
+from aio_pika import connect
 
 from adapters.amqp.link import Patience
 from adapters.amqp.publisher import AmqpPublisher
+from adapters.amqp.topology import Names
 from canonical.envelope import Event
 from ops.bench.asking import Line, percentile
+from ops.bench.held import held_name, hold, let_go, waiting
 from twins.ports import Publication
 
-TICK_S = 0.01
-PROBE_EVERY_S = 0.05
+PROBE_EVERY_S = 0.1
 LOOK_EVERY_S, LOOK_EVERY = 0.01, 0.1
 """Seconds, and share of what has passed: whoever waits long asks less often, or looking would be the load."""
+LOOK_AT_BROKER_EVERY_S = 0.25
 GIVE_UP_S = 30.0
 PATIENCE = Patience(publish_s=120.0)
 """Under more load than the machine carries confirms come late, which is to be seen and not to end it."""
@@ -31,34 +32,13 @@ PATIENCE = Patience(publish_s=120.0)
 
 @dataclass(frozen=True, slots=True)
 class Visible:
-    """How long until what was published could be read, in ms; *sent*: messages a second that were sent."""
+    """How long until what was published could be read, in ms; *sent*: messages a second that came."""
 
     p50_ms: float
     p99_ms: float
     max_ms: float
     sent: float
     probes: int
-
-
-class OpenLoop:
-    """Publishes messages at a rate, whatever becomes of those before."""
-
-    async def publish(self, url: str, prefix: str, messages: Sequence[Publication], rate: float) -> float:
-        """Seconds from the first to the last confirm."""
-        publisher = AmqpPublisher(url, prefix=prefix, patience=PATIENCE)
-        began, sent, waiting = time.perf_counter(), 0, set[asyncio.Task[None]]()
-        while sent < len(messages):
-            due = min(len(messages), int((time.perf_counter() - began) * rate) + 1)
-            if due > sent:
-                task = asyncio.create_task(publisher.publish(messages[sent:due]))
-                waiting.add(task)
-                task.add_done_callback(waiting.discard)
-                sent = due
-            await asyncio.sleep(TICK_S)
-        await asyncio.gather(*waiting)
-        lasted = time.perf_counter() - began
-        await publisher.close()
-        return lasted
 
 
 async def measure_latency(
@@ -69,25 +49,37 @@ async def measure_latency(
     probes: Sequence[Event],
     rate: float,
 ) -> Visible:
-    """Publish *messages* at *rate* a second, and beside them *probes*, orders that nobody has heard of."""
-    load = ray.remote(num_cpus=0)(OpenLoop).remote()
+    """Have *messages* come at *rate* a second, and publish *probes* beside them, orders nobody has heard of.
+
+    The broker holds the messages back until their moments: who publishes takes a third of a core at the rates
+    that are measured, and is no part of what is.
+    """
+    names = Names(prefix)
     publisher = AmqpPublisher(amqp_url, prefix=prefix, patience=PATIENCE)
     await publisher.publish([])
     try:
-        loading = asyncio.ensure_future(_awaited(load.publish.remote(amqp_url, prefix, messages, rate)))
+        begins_at = await hold(amqp_url, names, messages, rate)
+        await asyncio.sleep(max(0.0, begins_at - time.time()))
+        loading = asyncio.ensure_future(_come(amqp_url, names))
         latencies = await _probe(publisher, address, probes, loading)
         lasted = await loading
     finally:
         await publisher.close()
-        ray.kill(load)
+        await let_go(amqp_url, names)
     values = [one * 1e3 for one in latencies]
     return Visible(
         percentile(values, 0.5), percentile(values, 0.99), max(values), len(messages) / lasted, len(values)
     )
 
 
-async def _awaited(answer: Any) -> float:
-    return float(await answer)
+async def _come(amqp_url: str, names: Names) -> float:
+    """Seconds until the broker holds none back."""
+    began = time.perf_counter()
+    async with await connect(amqp_url) as connection:
+        channel = await connection.channel()
+        while await waiting(channel, held_name(names)):  # noqa: ASYNC110 - the broker tells nobody
+            await asyncio.sleep(LOOK_AT_BROKER_EVERY_S)
+    return time.perf_counter() - began
 
 
 async def _probe(

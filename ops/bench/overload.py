@@ -23,7 +23,7 @@ from canonical.envelope import Event, parse_structured
 from canonical.identity import Kind
 from ops.bench.asking import Line, percentile
 from ops.bench.held import held_name, hold, let_go, waiting
-from ops.bench.latency import PATIENCE, PROBE_EVERY_S, OpenLoop, until_visible
+from ops.bench.latency import PATIENCE, PROBE_EVERY_S, until_visible
 from ops.bench.product import installation, serve_twins
 from ops.bench.queues import events_of_a_day, fill
 from ops.bench.resident import copies, small_twin
@@ -39,8 +39,30 @@ TRICKLE, FLOOD = 0.1, 1.9
 QUIET_S, FLOOD_S, AFTER_S = 8.0, 12.0, 6.0
 READERS, READ_EVERY_S, SAMPLE_EVERY_S = 8, 0.02, 1.0
 PROBES = 10_000
+TICK_S = 0.01
 WITHIN_S = 300.0
 """By when all that came is taken."""
+
+
+class OpenLoop:
+    """Publishes messages at a rate, whatever becomes of those before."""
+
+    async def publish(self, url: str, prefix: str, messages: Sequence[Publication], rate: float) -> float:
+        """Seconds from the first to the last confirm."""
+        publisher = AmqpPublisher(url, prefix=prefix, patience=PATIENCE)
+        began, sent, waiting = time.perf_counter(), 0, set[asyncio.Task[None]]()
+        while sent < len(messages):
+            due = min(len(messages), int((time.perf_counter() - began) * rate) + 1)
+            if due > sent:
+                task = asyncio.create_task(publisher.publish(messages[sent:due]))
+                waiting.add(task)
+                task.add_done_callback(waiting.discard)
+                sent = due
+            await asyncio.sleep(TICK_S)
+        await asyncio.gather(*waiting)
+        lasted = time.perf_counter() - began
+        await publisher.close()
+        return lasted
 
 
 @dataclass(frozen=True, slots=True)
