@@ -82,7 +82,7 @@ def entry(event_type: str) -> Entry:
 def json_schemas() -> dict[str, dict[str, Any]]:
     """JSON Schema (2020-12) of each fact's ``data``, by type; old versions have a model no longer."""
     return {
-        name: {"$id": schema_uri(name), **found.model.model_json_schema()}
+        name: {"$id": schema_uri(name), **found.model.ADAPTER.json_schema()}
         for name, found in sorted(CATALOGUE.items())
         if not found.upcasters
     }

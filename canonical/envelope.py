@@ -87,7 +87,7 @@ class Event:
 
     def data_json(self) -> bytes:
         """The fact in its one canonical spelling, made when it is asked for: events stay in memory."""
-        return self.fact.model_dump_json(exclude_defaults=True).encode()
+        return self.fact.ADAPTER.dump_json(self.fact, exclude_defaults=True)
 
     def digest(self, data_json: bytes | None = None) -> bytes:
         """SHA-256 of what the event says; how it travelled (trace, causation) is left out.
@@ -185,7 +185,7 @@ def from_attributes(attributes: Any) -> Event:
         raise RejectedMessage("missing", field="data")
     data = found.upcast(attributes["data"])
     try:
-        fact = found.model.model_validate(data)
+        fact = found.model.ADAPTER.validate_python(data)
     except ValidationError as error:
         raise _rejection(error) from None
     return Event(
@@ -300,13 +300,18 @@ def _sequence(value: Any) -> int | None:
     return number
 
 
-_WORDS = {"string_pattern_mismatch": "a control character, or a space at an end"}
-"""For what pydantic tells by a regular expression."""
+_WORDS = {
+    "string_pattern_mismatch": "a control character, or a space at an end",
+    "unexpected_keyword_argument": "Extra inputs are not permitted",
+    "dataclass_type": "Input should be a valid dictionary or instance of {class_name}",
+}
+"""For what pydantic tells by a regular expression, or of Python where JSON was sent."""
 
 
 def _rejection(error: ValidationError) -> RejectedMessage:
     first = error.errors(include_url=False, include_input=False)[0]
     path = ".".join(str(step) for step in ("data", *first["loc"]))
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    reason = _WORDS.get(first["type"]) or first["msg"].removeprefix("Value error, ")
+    words = _WORDS.get(first["type"])
+    reason = words.format(**first.get("ctx", {})) if words else first["msg"].removeprefix("Value error, ")
     return RejectedMessage(reason + more, field=path)

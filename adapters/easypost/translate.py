@@ -88,4 +88,4 @@ def _subject(tracker: Tracker, connection: Connection) -> TwinRef:
 
 
 def _hash(fact: TrackingScanned) -> str:
-    return hashlib.sha256(fact.model_dump_json(exclude_defaults=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(fact.ADAPTER.dump_json(fact, exclude_defaults=True)).hexdigest()[:16]

@@ -239,7 +239,7 @@ def _told(one: Told) -> dict[str, Any]:
     event = one.event
     return {
         **event.attributes(),
-        "data": event.fact.model_dump(mode="json", exclude_defaults=True),
+        "data": event.fact.ADAPTER.dump_python(event.fact, mode="json", exclude_defaults=True),
         "arrival": one.arrival.value,
         "recorded_at": one.recorded_at,
     }

@@ -97,9 +97,10 @@ def read_event(row: Read) -> Event:
 
 def _read_fact(row: Read) -> Fact:
     found = entry(row["type"])
+    adapter: TypeAdapter[Fact] = found.model.ADAPTER
     if found.upcasters:
-        return found.model.model_validate(found.upcast(from_json(row["data"])))
-    return found.model.model_validate_json(row["data"])
+        return adapter.validate_python(found.upcast(from_json(row["data"])))
+    return adapter.validate_json(row["data"])
 
 
 def _read(kind: TypeAdapter[T], row: Read, column: str, *key: str) -> T:

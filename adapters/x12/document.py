@@ -21,20 +21,20 @@ from datetime import UTC, date, datetime, time, tzinfo
 from typing import TypeVar
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from adapters.x12.segments import Segment, first, missing
 from canonical import units
 from canonical.envelope import Event
 from canonical.errors import RejectedMessage
-from canonical.facts.base import Fact
+from canonical.facts.base import Fact, Part
 from canonical.facts.shipment import ShipmentDispatched
 from canonical.facts.tracking import TrackingRegistered
 from canonical.identity import TwinRef, tracking, twin_ref
 from canonical.translation import Connection
 from canonical.types import EARLIEST, Identifier
 
-M = TypeVar("M", bound=BaseModel)
+M = TypeVar("M", bound=Part)
 
 SKU_QUALIFIERS = ("VN", "VP", "SK", "BP", "UP", "EN", "CB", "IN", "UK", "UA", "UI", "PI", "PN", "MG")
 """Element 235, best first: the vendor's number, the SKU, the buyer's number, then GTINs and catalogues."""

@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from adapters.x12.document import END_OF_DAY, Document, built, identifier, key, unit
@@ -207,6 +207,6 @@ def _shared(lines: Sequence[OrderLine], whole: _Extras, currency: str) -> tuple[
     discounts = money.apportion(whole.discount, weights, currency)
     taxes = money.apportion(whole.tax, weights, currency)
     return tuple(
-        OrderLine(**line.model_dump() | {"discount": line.discount + less, "tax": line.tax + tax})
+        replace(line, discount=line.discount + less, tax=line.tax + tax)
         for line, less, tax in zip(lines, discounts, taxes, strict=True)
     )

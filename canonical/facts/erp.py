@@ -5,13 +5,14 @@ from __future__ import annotations
 from datetime import date
 from typing import Literal
 
-from canonical.facts.base import Fact, Rank
+from canonical.facts.base import Fact, Rank, closed
 from canonical.identity import Kind
 from canonical.types import Identifier, Text, Whole
 
 _OWNERS = frozenset({Kind.ORDER, Kind.SHIPMENT, Kind.STOCK})
 
 
+@closed
 class PostingConfirmed(Fact):
     """The ERP holds the document, or its reversal."""
 
@@ -26,6 +27,7 @@ class PostingConfirmed(Fact):
     """The ERP's document number."""
 
 
+@closed
 class PostingRejected(Fact):
     TYPE = "io.twinsync.erp.posting-rejected.v1"
     KINDS = _OWNERS
@@ -39,6 +41,7 @@ class PostingRejected(Fact):
     """How often the command had been sent again by hand."""
 
 
+@closed
 class PostingAnnulled(Fact):
     """The gateway dropped a command, and the reversal that followed it, before either was sent."""
 
@@ -50,6 +53,7 @@ class PostingAnnulled(Fact):
     version: Whole
 
 
+@closed
 class PostingLost(Fact):
     """The ERP has confirmed the document and holds it no longer: what is still desired is posted anew."""
 
@@ -62,6 +66,7 @@ class PostingLost(Fact):
     reason: Text
 
 
+@closed
 class PostingResent(Fact):
     """A person wants what the ERP refused to be told again: a post as its next version, a reversal as it is.
 
@@ -82,6 +87,7 @@ class PostingResent(Fact):
     by: Text
 
 
+@closed
 class PeriodClosed(Fact):
     """Nothing may be posted up to and including this day; later postings keep their event date."""
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Self
 
-from pydantic import model_validator
-
-from canonical.facts.base import Fact, Part, Rank
+from canonical.facts.base import Fact, Part, Rank, closed
 from canonical.identity import Kind
 from canonical.money import ZERO
 from canonical.types import Amount, Currency, Identifier, Moment, Quantity, Text, Whole
@@ -16,6 +13,7 @@ _ORDER = frozenset({Kind.ORDER})
 _ORDER_OR_RETURN = frozenset({Kind.ORDER, Kind.RETURN})
 
 
+@closed
 class OrderLine(Part):
     """One line. *discount* and *tax* are for the whole line; *unit_price* is before both."""
 
@@ -37,6 +35,7 @@ def _distinct(lines: tuple[OrderLine, ...]) -> None:
         seen.add(line.line_id)
 
 
+@closed
 class OrderPlaced(Fact):
     """The customer placed the order. Origin of an order twin."""
 
@@ -57,12 +56,11 @@ class OrderPlaced(Fact):
     """What people call it: a purchase order number, ``#1001``."""
     promised_by: Moment | None = None
 
-    @model_validator(mode="after")
-    def _lines_are_distinct(self) -> Self:
+    def __post_init__(self) -> None:
         _distinct(self.lines)
-        return self
 
 
+@closed
 class OrderAmended(Fact):
     """The order's lines are now these. The highest revision wins, whenever it arrives."""
 
@@ -75,12 +73,11 @@ class OrderAmended(Fact):
     freight: Amount | None = None
     freight_tax: Amount | None = None
 
-    @model_validator(mode="after")
-    def _lines_are_distinct(self) -> Self:
+    def __post_init__(self) -> None:
         _distinct(self.lines)
-        return self
 
 
+@closed
 class OrderValidated(Fact):
     """The OMS checked the order (fraud, address, credit) and lets it go on."""
 
@@ -89,6 +86,7 @@ class OrderValidated(Fact):
     RANK = Rank.CHECK
 
 
+@closed
 class OrderHeld(Fact):
     TYPE = "io.twinsync.order.held.v1"
     KINDS = _ORDER
@@ -98,6 +96,7 @@ class OrderHeld(Fact):
     reason: Text
 
 
+@closed
 class OrderHoldReleased(Fact):
     TYPE = "io.twinsync.order.hold-released.v1"
     KINDS = _ORDER
@@ -106,6 +105,7 @@ class OrderHoldReleased(Fact):
     hold_id: Identifier
 
 
+@closed
 class OrderAllocated(Fact):
     """Quantity of a line now allocated at a location. A later one for the same pair replaces it."""
 
@@ -118,11 +118,13 @@ class OrderAllocated(Fact):
     quantity: Quantity
 
 
+@closed
 class ReleasedLine(Part):
     line_id: Identifier
     quantity: Quantity
 
 
+@closed
 class OrderReleased(Fact):
     """Lines were handed to a warehouse to be picked."""
 
@@ -135,11 +137,13 @@ class OrderReleased(Fact):
     lines: tuple[ReleasedLine, ...]
 
 
+@closed
 class CancelledLine(Part):
     line_id: Identifier
     quantity: Quantity
 
 
+@closed
 class OrderCancelRequested(Fact):
     """Someone asked for a cancel after release: the warehouse must answer. No lines: the whole order."""
 
@@ -152,6 +156,7 @@ class OrderCancelRequested(Fact):
     reason: Text | None = None
 
 
+@closed
 class OrderCancelAccepted(Fact):
     TYPE = "io.twinsync.order.cancel-accepted.v1"
     KINDS = _ORDER
@@ -160,6 +165,7 @@ class OrderCancelAccepted(Fact):
     request_id: Identifier
 
 
+@closed
 class OrderCancelRejected(Fact):
     TYPE = "io.twinsync.order.cancel-rejected.v1"
     KINDS = _ORDER
@@ -169,6 +175,7 @@ class OrderCancelRejected(Fact):
     reason: Text | None = None
 
 
+@closed
 class OrderCancelled(Fact):
     """Quantities are cancelled without asking anyone. No lines: all that has not shipped."""
 
@@ -181,6 +188,7 @@ class OrderCancelled(Fact):
     reason: Text | None = None
 
 
+@closed
 class PaymentAuthorized(Fact):
     TYPE = "io.twinsync.order.payment-authorized.v1"
     KINDS = _ORDER
@@ -192,6 +200,7 @@ class PaymentAuthorized(Fact):
     provider: Identifier | None = None
 
 
+@closed
 class PaymentCaptured(Fact):
     """Money came in. *payment_id* is the provider's, and the business identity of the posting."""
 
@@ -205,6 +214,7 @@ class PaymentCaptured(Fact):
     provider: Identifier | None = None
 
 
+@closed
 class RefundIssued(Fact):
     """Money went back. It restocks nothing and credits nothing: returns do."""
 
@@ -230,12 +240,14 @@ class Disposition(StrEnum):
     """Not accepted: sent back to the customer, neither credited nor stocked."""
 
 
+@closed
 class ReturnLine(Part):
     line_id: Identifier
     quantity: Quantity
     reason: Text | None = None
 
 
+@closed
 class InspectedLine(Part):
     line_id: Identifier
     quantity: Quantity
@@ -244,6 +256,7 @@ class InspectedLine(Part):
     """Where the goods are now."""
 
 
+@closed
 class ReturnRequested(Fact):
     """The customer wants to send goods back. Binds *return_id* (the RMA number) to the order."""
 
@@ -255,6 +268,7 @@ class ReturnRequested(Fact):
     lines: tuple[ReturnLine, ...]
 
 
+@closed
 class ReturnApproved(Fact):
     TYPE = "io.twinsync.order.return-approved.v1"
     KINDS = _ORDER_OR_RETURN
@@ -263,6 +277,7 @@ class ReturnApproved(Fact):
     return_id: Identifier
 
 
+@closed
 class ReturnDeclined(Fact):
     TYPE = "io.twinsync.order.return-declined.v1"
     KINDS = _ORDER_OR_RETURN
@@ -272,6 +287,7 @@ class ReturnDeclined(Fact):
     reason: Text | None = None
 
 
+@closed
 class ReturnReceived(Fact):
     """Goods arrived at the dock, not yet looked at. One receipt told by two sources counts once."""
 
@@ -285,6 +301,7 @@ class ReturnReceived(Fact):
     lines: tuple[ReturnLine, ...]
 
 
+@closed
 class ReturnInspected(Fact):
     """Quantities per disposition. Each inspection adds to those before it."""
 
@@ -297,6 +314,7 @@ class ReturnInspected(Fact):
     lines: tuple[InspectedLine, ...]
 
 
+@closed
 class ReturnClosed(Fact):
     TYPE = "io.twinsync.order.return-closed.v1"
     KINDS = _ORDER_OR_RETURN

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from canonical.facts.base import Fact, Rank
+from canonical.facts.base import Fact, Rank, closed
 from canonical.identity import Kind
 from canonical.types import Amount, Currency, GtinText, Identifier, Quantity, Text, Whole
 
@@ -10,6 +10,7 @@ _CUSTOMER = frozenset({Kind.CUSTOMER})
 _ITEM = frozenset({Kind.ITEM})
 
 
+@closed
 class CustomerUpserted(Fact):
     TYPE = "io.twinsync.customer.upserted.v1"
     KINDS = _CUSTOMER
@@ -23,6 +24,7 @@ class CustomerUpserted(Fact):
     price_list: Identifier | None = None
 
 
+@closed
 class CustomerDeactivated(Fact):
     TYPE = "io.twinsync.customer.deactivated.v1"
     KINDS = _CUSTOMER
@@ -31,6 +33,7 @@ class CustomerDeactivated(Fact):
     revision: Whole
 
 
+@closed
 class ItemUpserted(Fact):
     """An item as its owning system has it. The cost holds from the event's time on."""
 
@@ -51,6 +54,7 @@ class ItemUpserted(Fact):
     height_mm: Quantity | None = None
 
 
+@closed
 class ItemDeactivated(Fact):
     TYPE = "io.twinsync.item.deactivated.v1"
     KINDS = _ITEM

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
-
-from pydantic import model_validator
-
-from canonical.facts.base import Fact, Part, Rank
+from canonical.facts.base import Fact, Part, Rank, closed
 from canonical.identity import Kind
 from canonical.money import ZERO
 from canonical.types import Amount, Currency, Identifier, Quantity, SsccText, Text
@@ -14,6 +10,7 @@ from canonical.types import Amount, Currency, Identifier, Quantity, SsccText, Te
 _SHIPMENT = frozenset({Kind.SHIPMENT})
 
 
+@closed
 class ShipmentLine(Part):
     """Quantity of a SKU that serves one order line. A SKU other than the ordered one is a substitution."""
 
@@ -24,6 +21,7 @@ class ShipmentLine(Part):
     unit: Identifier = "EA"
 
 
+@closed
 class ShipmentCreated(Fact):
     """A warehouse was told to ship this (X12 940, a fulfilment order)."""
 
@@ -35,6 +33,7 @@ class ShipmentCreated(Fact):
     lines: tuple[ShipmentLine, ...]
 
 
+@closed
 class PickedLine(Part):
     order_id: Identifier
     line_id: Identifier
@@ -44,6 +43,7 @@ class PickedLine(Part):
     """Asked for and not found."""
 
 
+@closed
 class ShipmentPicked(Fact):
     """Each pick adds to those before it."""
 
@@ -55,6 +55,7 @@ class ShipmentPicked(Fact):
     lines: tuple[PickedLine, ...]
 
 
+@closed
 class ShipmentSubstituted(Fact):
     """The warehouse ships another SKU in place of the ordered one."""
 
@@ -70,6 +71,7 @@ class ShipmentSubstituted(Fact):
     reason: Text | None = None
 
 
+@closed
 class Package(Part):
     package_id: Identifier
     sscc: SsccText | None = None
@@ -78,6 +80,7 @@ class Package(Part):
     lines: tuple[ShipmentLine, ...] = ()
 
 
+@closed
 class ShipmentPacked(Fact):
     """Packages as they stand now; a later one replaces a package of the same id."""
 
@@ -88,6 +91,7 @@ class ShipmentPacked(Fact):
     packages: tuple[Package, ...]
 
 
+@closed
 class ShipmentDispatched(Fact):
     """The goods left the building: the fact that inventory and invoices follow.
 
@@ -107,15 +111,14 @@ class ShipmentDispatched(Fact):
     """What the carrier will charge us."""
     freight_currency: Currency | None = None
 
-    @model_validator(mode="after")
-    def _cost_has_currency(self) -> Self:
+    def __post_init__(self) -> None:
         if self.freight_cost is not None and self.freight_currency is None:
             raise ValueError("freight_cost needs freight_currency")
         if self.tracking_numbers and self.carrier is None:
             raise ValueError("tracking_numbers need a carrier: a number is unique within its carrier only")
-        return self
 
 
+@closed
 class ShipmentVoided(Fact):
     """The shipment did not happen after all: before dispatch it is dropped, after dispatch undone."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from canonical.facts.base import Fact, Rank
+from canonical.facts.base import Fact, Rank, closed
 from canonical.identity import Kind
 from canonical.types import Amount, Delta, Identifier, Moment, Quantity, Text
 
@@ -17,6 +17,7 @@ class StockStatus(StrEnum):
     DAMAGED = "damaged"
 
 
+@closed
 class StockReceived(Fact):
     """Goods came in from a supplier. The ERP learns of purchases on its own side."""
 
@@ -30,6 +31,7 @@ class StockReceived(Fact):
     unit_cost: Amount | None = None
 
 
+@closed
 class StockAdjusted(Fact):
     TYPE = "io.twinsync.stock.adjusted.v1"
     KINDS = _STOCK
@@ -41,6 +43,7 @@ class StockAdjusted(Fact):
     reason: Text | None = None
 
 
+@closed
 class StockCounted(Fact):
     """So many were there at that moment: it overrules every movement before it."""
 
@@ -55,6 +58,7 @@ class StockCounted(Fact):
     """An opening balance: the ERP has it already, so no variance is posted."""
 
 
+@closed
 class TransferredOut(Fact):
     TYPE = "io.twinsync.stock.transferred-out.v1"
     KINDS = _STOCK
@@ -65,6 +69,7 @@ class TransferredOut(Fact):
     quantity: Quantity
 
 
+@closed
 class TransferredIn(Fact):
     TYPE = "io.twinsync.stock.transferred-in.v1"
     KINDS = _STOCK
@@ -75,6 +80,7 @@ class TransferredIn(Fact):
     quantity: Quantity
 
 
+@closed
 class StockStatusChanged(Fact):
     TYPE = "io.twinsync.stock.status-changed.v1"
     KINDS = _STOCK
@@ -86,6 +92,7 @@ class StockStatusChanged(Fact):
     to_status: StockStatus
 
 
+@closed
 class SafetyStockSet(Fact):
     TYPE = "io.twinsync.stock.safety-stock-set.v1"
     KINDS = _STOCK
@@ -94,6 +101,7 @@ class SafetyStockSet(Fact):
     quantity: Quantity
 
 
+@closed
 class InboundExpected(Fact):
     """A supplier or sister warehouse will deliver. The latest word on an *inbound_id* counts; 0 ends it."""
 

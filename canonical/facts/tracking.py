@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from canonical.facts.base import Fact, Rank
+from canonical.facts.base import Fact, Rank, closed
 from canonical.identity import Kind
 from canonical.types import Amount, Currency, Identifier, Text
 
@@ -21,6 +21,7 @@ class Milestone(StrEnum):
     RETURN_TO_SENDER = "return-to-sender"
 
 
+@closed
 class TrackingRegistered(Fact):
     """A carrier or platform says which shipment the number carries."""
 
@@ -31,6 +32,7 @@ class TrackingRegistered(Fact):
     shipment_id: Identifier
 
 
+@closed
 class TrackingScanned(Fact):
     TYPE = "io.twinsync.tracking.scanned.v1"
     KINDS = _TRACKING
@@ -43,6 +45,7 @@ class TrackingScanned(Fact):
     """Proof of delivery."""
 
 
+@closed
 class CarrierBilled(Fact):
     """The carrier's invoice line for this number. *bill_id* is the carrier's invoice number."""
 

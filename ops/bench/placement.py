@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+from decimal import Decimal
 from itertools import count
 from pathlib import Path
 from statistics import median
@@ -97,7 +98,7 @@ async def _told(directory: Directory, events: Sequence[Event]) -> float:
 
 
 def _more(ref: TwinRef, number: int) -> Event:
-    fact = PaymentCaptured(payment_id=f"P-{number}", amount="0.01", currency="USD")
+    fact = PaymentCaptured(payment_id=f"P-{number}", amount=Decimal("0.01"), currency="USD")
     return Event("/bench", f"P-{number}", ref, datetime.fromisoformat("2026-03-02T09:00:00Z"), fact)
 
 

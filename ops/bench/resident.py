@@ -55,10 +55,15 @@ def _of_another(event: Event, number: int) -> Event:
 
 def _of_its_own(fact: Fact, number: int) -> Fact:
     """Lines called otherwise: copies must not share texts that twins of their own would not."""
-    if not isinstance(fact, OrderPlaced | ShipmentCreated):
-        return fact
-    lines = tuple(line.model_copy(update={"line_id": f"{line.line_id}-{number:07}"}) for line in fact.lines)
-    return fact.model_copy(update={"lines": lines})
+    if isinstance(fact, OrderPlaced):
+        return replace(
+            fact, lines=tuple(replace(one, line_id=f"{one.line_id}-{number:07}") for one in fact.lines)
+        )
+    if isinstance(fact, ShipmentCreated):
+        return replace(
+            fact, lines=tuple(replace(one, line_id=f"{one.line_id}-{number:07}") for one in fact.lines)
+        )
+    return fact
 
 
 class Host:

@@ -18,6 +18,7 @@ from canonical.envelope import STRUCTURED, Event
 from canonical.facts.base import Fact
 from canonical.facts.erp import PeriodClosed
 from canonical.facts.order import (
+    Disposition,
     InspectedLine,
     OrderAllocated,
     OrderCancelAccepted,
@@ -35,6 +36,7 @@ from canonical.facts.stock import (
     SafetyStockSet,
     StockAdjusted,
     StockCounted,
+    StockStatus,
     StockStatusChanged,
     TransferredIn,
     TransferredOut,
@@ -460,7 +462,10 @@ def _bring_back(
     parts = {"sellable": back - damaged, random.choice(("damaged", "scrap", "quarantine")): damaged}
     inspected = tuple(
         InspectedLine(
-            line_id=line.line_id, quantity=Decimal(quantity), disposition=disposition, location=location
+            line_id=line.line_id,
+            quantity=Decimal(quantity),
+            disposition=Disposition(disposition),
+            location=location,
         )
         for disposition, quantity in parts.items()
         if quantity
@@ -566,7 +571,10 @@ def _move_stock(told: _Writer) -> None:
     _transfer(told, "TR-1", SKUS[5], DALLAS, RENO, arrives=True)
     _transfer(told, "TR-2", SKUS[6], RENO, DALLAS, arrives=False)
     changed = StockStatusChanged(
-        change_id="QC-1", quantity=Decimal(5), from_status="sellable", to_status="quarantine"
+        change_id="QC-1",
+        quantity=Decimal(5),
+        from_status=StockStatus.SELLABLE,
+        to_status=StockStatus.QUARANTINE,
     )
     told.canonical("wms", identity.stock(SKUS[7], DALLAS), changed, after(MIDNIGHT, hours=11))
     told.moved.append((after(MIDNIGHT, hours=11), SKUS[7], DALLAS, -5))

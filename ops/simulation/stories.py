@@ -156,20 +156,22 @@ def _warehouses(random: Random) -> Story:
 def _shelf(story: Story, sku: str, place: str) -> None:
     random, ref, wms = story.random, stock(sku, place), f"/wms/{place}"
     name = f"{sku}/{place}"
-    story.tell(wms, ref, StockCounted(count_id="OPEN", quantity=random.randrange(5, 40), opening=True), -500)
+    story.tell(
+        wms, ref, StockCounted(count_id="OPEN", quantity=Decimal(random.randrange(5, 40)), opening=True), -500
+    )
     if story.chance(0.3):
         _adjust(story, ref, wms, name)
     if story.chance(0.3):
         at = random.randrange(100, 1_500)
-        count = StockCounted(count_id=f"C/{name}", quantity=random.randrange(0, 40))
+        count = StockCounted(count_id=f"C/{name}", quantity=Decimal(random.randrange(0, 40)))
         told = story.tell(wms, ref, count, at)
         if story.chance(0.3):
             story.tell("/rfid", ref, count, at + 3)
         if story.chance(0.2):
-            corrected = StockCounted(count_id=f"C2/{name}", quantity=random.randrange(0, 40))
+            corrected = StockCounted(count_id=f"C2/{name}", quantity=Decimal(random.randrange(0, 40)))
             _take_back(story, told, at + 20, story.tell(wms, ref, corrected, at))
     if story.chance(0.2):
-        received = StockReceived(receipt_id=f"R/{name}", quantity=random.randrange(1, 20))
+        received = StockReceived(receipt_id=f"R/{name}", quantity=Decimal(random.randrange(1, 20)))
         at = random.randrange(0, 1_000)
         story.tell(wms, ref, received, at)
         if story.chance(0.3):
@@ -177,7 +179,7 @@ def _shelf(story: Story, sku: str, place: str) -> None:
     if story.chance(0.2):
         change = StockStatusChanged(
             change_id=f"S/{name}",
-            quantity=random.randrange(1, 5),
+            quantity=Decimal(random.randrange(1, 5)),
             from_status=StockStatus.SELLABLE,
             to_status=random.choice([StockStatus.DAMAGED, StockStatus.QUARANTINE]),
         )
@@ -185,16 +187,18 @@ def _shelf(story: Story, sku: str, place: str) -> None:
         if story.chance(0.3):
             story.tell("/rfid", ref, change, at + 5)
     if story.chance(0.2):
-        story.tell(wms, ref, SafetyStockSet(quantity=random.randrange(0, 5)), random.randrange(0, 1_000))
+        story.tell(
+            wms, ref, SafetyStockSet(quantity=Decimal(random.randrange(0, 5))), random.randrange(0, 1_000)
+        )
     if story.chance(0.1):
         due = MORNING + timedelta(days=3)
-        story.tell(wms, ref, InboundExpected(inbound_id=f"I/{name}", quantity=9, due=due), 50)
+        story.tell(wms, ref, InboundExpected(inbound_id=f"I/{name}", quantity=Decimal(9), due=due), 50)
 
 
 def _adjust(story: Story, ref: TwinRef, wms: str, name: str) -> None:
     """One of: plain, told twice under two ids, told in two versions under one id, taken back."""
     random, at = story.random, story.random.randrange(0, 1_400)
-    fact = StockAdjusted(adjustment_id=f"A/{name}", delta=random.choice([-3, -2, -1, 1, 2, 3]))
+    fact = StockAdjusted(adjustment_id=f"A/{name}", delta=Decimal(random.choice([-3, -2, -1, 1, 2, 3])))
     told = story.tell(wms, ref, fact, at)
     match random.randrange(4):
         case 0:
@@ -210,7 +214,7 @@ def _adjust(story: Story, ref: TwinRef, wms: str, name: str) -> None:
 def _transfer(story: Story) -> None:
     random, sku = story.random, story.random.choice(SKUS)
     origin, goal = random.sample(PLACES, 2)
-    quantity, at = random.randrange(1, 6), random.randrange(0, 700)
+    quantity, at = Decimal(random.randrange(1, 6)), random.randrange(0, 700)
     out = TransferredOut(transfer_id="T-1", to_location=goal, quantity=quantity)
     story.tell(f"/wms/{origin}", stock(sku, origin), out, at)
     if story.chance(0.8):
@@ -260,7 +264,7 @@ def _lines(random: Random) -> tuple[OrderLine, ...]:
         OrderLine(
             line_id=str(index + 1),
             sku=sku,
-            quantity=random.randrange(1, 9),
+            quantity=Decimal(random.randrange(1, 9)),
             unit_price=Decimal(random.randrange(500, 9_999)) / 100,
             discount=random.choice([Decimal(0), Decimal("0.37")]),
             tax=Decimal(random.randrange(0, 500)) / 100,
@@ -294,16 +298,18 @@ def _pay(life: Life, at: float) -> None:
     amount = sum(
         (line.quantity * line.unit_price - line.discount + line.tax for line in life.lines), Decimal(0)
     )
-    money = {"payment_id": f"P/{story.name}", "amount": amount, "currency": "USD"}
+    payment_id = f"P/{story.name}"
     if story.chance(0.3):
-        story.tell(PSP, life.ref, PaymentAuthorized(**money), at - 1)
-    told = story.tell(PSP, life.ref, PaymentCaptured(**money), at)
+        authorized = PaymentAuthorized(payment_id=payment_id, amount=amount, currency="USD")
+        story.tell(PSP, life.ref, authorized, at - 1)
+    captured = PaymentCaptured(payment_id=payment_id, amount=amount, currency="USD")
+    told = story.tell(PSP, life.ref, captured, at)
     if story.chance(0.3):
-        story.tell(POLL, life.ref, PaymentCaptured(**money), at + random.randrange(0, 60))
+        story.tell(POLL, life.ref, captured, at + random.randrange(0, 60))
     elif story.chance(0.1):
         _take_back(story, told, at + 200)
     elif story.chance(0.1):
-        story.tell(PSP, life.ref, PaymentCaptured(**money | {"amount": amount + 1}), at, id=told.id)
+        story.tell(PSP, life.ref, replace(captured, amount=amount + 1), at, id=told.id)
 
 
 def _allocate(life: Life, share: Decimal = Decimal(1)) -> None:
@@ -317,7 +323,7 @@ def _allocate(life: Life, share: Decimal = Decimal(1)) -> None:
             )
         if story.chance(0.2) and here > 1:
             other = next(place for place in PLACES if place != life.place)
-            life.oms(OrderAllocated(line_id=line.line_id, location=other, quantity=1), life.at + 5)
+            life.oms(OrderAllocated(line_id=line.line_id, location=other, quantity=Decimal(1)), life.at + 5)
             here -= 1
         life.oms(OrderAllocated(line_id=line.line_id, location=life.place, quantity=here), life.at + 6)
     if story.chance(0.7):
@@ -348,7 +354,7 @@ def _ship(
     )
     told = story.tell(wms, ref, dispatched, at)
     if story.chance(0.3):
-        said = dispatched.model_copy(update={"freight_cost": None, "freight_currency": None})
+        said = replace(dispatched, freight_cost=None, freight_currency=None)
         story.tell(EDI_856, ref, said, at + random.randrange(0, 90))
     if delivered:
         _carry(life, tracking(CARRIER, number), at, dispatched.freight_cost)
@@ -441,7 +447,7 @@ def _substituted(life: Life) -> None:
         substitute_sku=other,
         quantity=first.quantity,
     )
-    ordered, life.lines = life.lines, (first.model_copy(update={"sku": other}), *life.lines[1:])
+    ordered, life.lines = life.lines, (replace(first, sku=other), *life.lines[1:])
     ref, _ = _ship(life, {line.line_id: line.quantity for line in ordered}, life.at + 120)
     story.tell(f"/wms/{life.place}", ref, fact, life.at + 105)
     if story.chance(0.5):
@@ -454,9 +460,7 @@ def _amended(life: Life) -> None:
     revisions = list(range(1, random.choice([2, 3])))
     at = life.at + random.choice([8, 60, 200])
     for revision in revisions:
-        changed = tuple(
-            line.model_copy(update={"quantity": Decimal(random.randrange(1, 10))}) for line in life.lines
-        )
+        changed = tuple(replace(line, quantity=Decimal(random.randrange(1, 10))) for line in life.lines)
         freight = random.choice([None, Decimal("9.00")])
         life.oms(OrderAmended(revision=revision, lines=changed, freight=freight), at + revision)
     _ship(life, _whole(life), life.at + 120)
@@ -536,10 +540,8 @@ def _corrected(life: Life) -> None:
     if story.chance(0.3):
         _take_back(story, told, life.at + 500)
         return
-    lines = tuple(
-        line.model_copy(update={"quantity": max(Decimal(1), line.quantity - 1)}) for line in told.fact.lines
-    )
-    right = story.tell(told.source, ref, told.fact.model_copy(update={"lines": lines}), life.at + 121)
+    lines = tuple(replace(line, quantity=max(Decimal(1), line.quantity - 1)) for line in told.fact.lines)
+    right = story.tell(told.source, ref, replace(told.fact, lines=lines), life.at + 121)
     _take_back(story, told, life.at + 500, right)
 
 

@@ -258,7 +258,7 @@ def witness_counts_again(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def twice(state: Any, event: Event) -> Any:
         if isinstance(event.fact, StockAdjusted):
-            named = event.fact.model_copy(update={"adjustment_id": f"{event.fact.adjustment_id} {event.id}"})
+            named = replace(event.fact, adjustment_id=f"{event.fact.adjustment_id} {event.id}")
             event = replace(event, fact=named)
         return evolve(state, event)
 

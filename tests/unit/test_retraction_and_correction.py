@@ -29,9 +29,7 @@ assert isinstance(SHIPPED.fact, ShipmentDispatched)
 REALLY = replace(
     SHIPPED,
     id="corrected",
-    fact=SHIPPED.fact.model_copy(
-        update={"lines": tuple(one.model_copy(update={"quantity": Decimal(4)}) for one in SHIPPED.fact.lines)}
-    ),
+    fact=replace(SHIPPED.fact, lines=tuple(replace(one, quantity=Decimal(4)) for one in SHIPPED.fact.lines)),
 )
 
 

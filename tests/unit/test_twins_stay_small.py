@@ -40,7 +40,7 @@ def created(name: str) -> Event:
     return tell(f"shipment/{name}", ShipmentCreated(location="DC-DALLAS", lines=lines), 0)
 
 
-@pytest.mark.parametrize(("of", "bytes_max"), [(counted, 3_300), (ordered, 4_900), (created, 3_500)])
+@pytest.mark.parametrize(("of", "bytes_max"), [(counted, 3_000), (ordered, 4_500), (created, 3_100)])
 def test_a_small_twin_takes_little_beyond_what_it_shares(of: Callable[[str], Event], bytes_max: int) -> None:
     world = World()
     first, second = (parse_structured(of(name).structured()) for name in ("first", "other"))

@@ -72,7 +72,11 @@ def findings(ref: TwinRef, seen: CustomerView) -> tuple[Finding, ...]:
 
 def document(ref: TwinRef, seen: CustomerView) -> dict[str, Any]:
     told = seen.state.customer
-    return {"customer_id": ref.key, "revision": seen.state.revision, **(told.model_dump() if told else {})}
+    return {
+        "customer_id": ref.key,
+        "revision": seen.state.revision,
+        **(told.ADAPTER.dump_python(told) if told else {}),
+    }
 
 
 def explain(ref: TwinRef, seen: CustomerView) -> tuple[str, ...]:

@@ -88,7 +88,11 @@ def findings(ref: TwinRef, seen: ItemView) -> tuple[Finding, ...]:
 
 def document(ref: TwinRef, seen: ItemView) -> dict[str, Any]:
     told = seen.state.item
-    return {"sku": ref.key, "revision": seen.state.revision, **(told.model_dump() if told else {})}
+    return {
+        "sku": ref.key,
+        "revision": seen.state.revision,
+        **(told.ADAPTER.dump_python(told) if told else {}),
+    }
 
 
 def explain(ref: TwinRef, seen: ItemView) -> tuple[str, ...]:

@@ -199,7 +199,7 @@ def _completed(first: ShipmentDispatched, other: ShipmentDispatched) -> Shipment
         changes["tracking_numbers"] = other.tracking_numbers
     if first.freight_cost is None and other.freight_cost is not None:
         changes |= {"freight_cost": other.freight_cost, "freight_currency": other.freight_currency}
-    return first.model_copy(update=changes) if changes else first
+    return replace(first, **changes) if changes else first
 
 
 def _goods(lines: tuple[ShipmentLine, ...]) -> dict[tuple[str, str], Decimal]:
@@ -652,9 +652,9 @@ def document(ref: TwinRef, seen: ShipmentView) -> dict[str, Any]:
         "flags": list(seen.flags),
         "freight_cost": dispatched.freight_cost if dispatched else None,
         "voided": state.voided_by is not None,
-        "lines": [line.model_dump() for line in _lines(state)],
-        "substitutions": [fact.model_dump() for fact, _ in state.substitutions],
-        "packages": [state.packages[key].model_dump() for key in sorted(state.packages)],
+        "lines": [line.ADAPTER.dump_python(line) for line in _lines(state)],
+        "substitutions": [fact.ADAPTER.dump_python(fact) for fact, _ in state.substitutions],
+        "packages": [one.ADAPTER.dump_python(one) for _, one in sorted(state.packages.items())],
         "waits_for": list(seen.goods.waits_for),
     }
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from datetime import date, timedelta
 from random import random
 from time import monotonic
+from typing import Any
 
 import structlog
 
@@ -347,7 +348,11 @@ class Gateway:
 
     def _answer(self, one: QueuedCommand, answer: Answer) -> Event:
         command = one.command
-        common = {"posting_key": command.key, "version": command.version, "action": command.action.value}
+        common: dict[str, Any] = {
+            "posting_key": command.key,
+            "version": command.version,
+            "action": command.action.value,
+        }
         match answer:
             case Confirmed(document=document):
                 return self._event(one, PostingConfirmed(document=document, **common), "confirmed")
