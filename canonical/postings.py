@@ -13,6 +13,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, ClassVar, Literal
 
+from msgspec import Struct
 from pydantic import Field, TypeAdapter
 
 from canonical.identity import EventId, PostingKey
@@ -226,8 +227,7 @@ class Action(StrEnum):
     REVERSE = "reverse"
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(Struct, frozen=True, gc=False):
     """One thing to tell an ERP. Its idempotency key is ``posting key @ version`` and the action."""
 
     SEPARATOR: ClassVar[str] = "@"

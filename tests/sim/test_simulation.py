@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from canonical.envelope import Event
 from canonical.money import ZERO
@@ -178,7 +179,7 @@ def version_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
         if known is not None and known.version >= contribution.version:
             if known.value == contribution.value:
                 return False
-            self.registers[contribution.source] = replace(known, version=contribution.version - 1)
+            self.registers[contribution.source] = structs.replace(known, version=contribution.version - 1)
         return absorb(self, contribution)
 
     monkeypatch.setattr(Twin, "absorb", gullible)

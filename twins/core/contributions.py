@@ -13,6 +13,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Literal, NamedTuple
 
+from msgspec import Struct
 from pydantic import Field, TypeAdapter
 
 from canonical.identity import EventId, TwinRef
@@ -226,8 +227,7 @@ Value = (
 VALUE: TypeAdapter[Value] = TypeAdapter(Annotated[Value, Field(discriminator="tag")])
 
 
-@dataclass(frozen=True, slots=True)
-class Contribution:
+class Contribution(Struct, frozen=True, gc=False):
     """One register on its way from *source* to *target*. *value* None: nothing any more."""
 
     source: TwinRef

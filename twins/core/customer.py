@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from canonical.envelope import Event
 from canonical.facts.base import Fact
@@ -21,8 +23,7 @@ TRANSITIONS: Mapping[str, Mapping[type[Fact], str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class CustomerState:
+class CustomerState(Struct, frozen=True, gc=False):
     status: str = "provisional"
     revision: int = -1
     customer: CustomerUpserted | None = None
@@ -38,8 +39,7 @@ def evolve(state: CustomerState, event: Event) -> CustomerState:
     return replace(state, status=status, revision=fact.revision, customer=told, told_by=event.event_id)
 
 
-@dataclass(frozen=True, slots=True)
-class CustomerView:
+class CustomerView(Struct, frozen=True, gc=False):
     state: CustomerState
     interested: int
     """How many twins ask for it."""

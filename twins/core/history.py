@@ -15,6 +15,7 @@ from enum import StrEnum
 from itertools import takewhile
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from msgspec import Struct
 from rpds import HashTrieMap, HashTrieSet
 
 from canonical.envelope import Event
@@ -64,22 +65,19 @@ class Arrival(StrEnum):
     """Known id, other content: the smaller digest counts, and the conflict is on record."""
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(Struct, frozen=True, gc=False):
     event: Event
     waits_for: str
 
 
-@dataclass(frozen=True, slots=True)
-class Folded(Generic[S]):
+class Folded(Struct, Generic[S], frozen=True, gc=False):
     """Where the fold stands: the state, and the events that nothing has enabled yet."""
 
     state: S
     held: tuple[Held, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Checkpoint(Generic[S]):
+class Checkpoint(Struct, Generic[S], frozen=True, gc=False):
     """The fold over the first *count* events in sort order, the last of which is at *at*."""
 
     at: SortKey

@@ -8,8 +8,10 @@ Rules
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from canonical.envelope import Event
 from canonical.facts.base import Fact
@@ -26,8 +28,7 @@ TRANSITIONS: Mapping[str, Mapping[type[Fact], str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class ItemState:
+class ItemState(Struct, frozen=True, gc=False):
     status: str = "provisional"
     revision: int = -1
     item: ItemUpserted | None = None
@@ -54,8 +55,7 @@ def _with(costs: tuple[Cost, ...], cost: Cost) -> tuple[Cost, ...]:
     return (*costs, cost)
 
 
-@dataclass(frozen=True, slots=True)
-class ItemView:
+class ItemView(Struct, frozen=True, gc=False):
     state: ItemState
     interested: int
     """How many twins ask for it."""

@@ -8,10 +8,12 @@ reversal that follows it: only the gateway knows what it has sent.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from msgspec import Struct
+from msgspec.structs import replace
 from rpds import HashTrieMap
 
 from canonical.facts.base import Fact
@@ -69,8 +71,7 @@ _LIVE = frozenset({Status.QUEUED, Status.CONFIRMED})
 _REFUSABLE = frozenset({Status.REJECTED, Status.REVERSING})
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(Struct, frozen=True, gc=False):
     """One version of a posting key."""
 
     posting: Posting
@@ -206,4 +207,4 @@ def resent(record: Record, reply: PostingResent) -> Record:
 
 def _moved(record: Record, what: str, **changes: str | int | None) -> Record:
     status = TRANSITIONS[record.status].get(what)
-    return record if status is None else replace(record, status=status, **changes)  # type: ignore[arg-type]
+    return record if status is None else replace(record, status=status, **changes)

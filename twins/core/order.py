@@ -14,14 +14,19 @@ Rules
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from itertools import chain
 from operator import attrgetter, is_
 from typing import Any, NamedTuple, TypeVar, assert_never
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 
 from canonical.envelope import Event
 from canonical.facts.base import Fact
@@ -162,15 +167,13 @@ RETURN_TRANSITIONS: Mapping[ReturnStatus, Mapping[type[Fact], ReturnStatus]] = {
 """Closed is final, yet goods that another clock dates after the closing still count."""
 
 
-@dataclass(frozen=True, slots=True)
-class Allocation:
+class Allocation(Struct, frozen=True, gc=False):
     quantity: Decimal
     at: datetime
     event: EventId
 
 
-@dataclass(frozen=True, slots=True)
-class Cancel:
+class Cancel(Struct, frozen=True, gc=False):
     """*lines* None: everything that has not shipped."""
 
     status: CancelStatus
@@ -179,8 +182,7 @@ class Cancel:
     event: EventId
 
 
-@dataclass(frozen=True, slots=True)
-class Money:
+class Money(Struct, frozen=True, gc=False):
     """An amount that moved, under the provider's own id."""
 
     amount: Decimal
@@ -189,15 +191,13 @@ class Money:
     witnesses: tuple[EventId, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Inspected:
+class Inspected(Struct, frozen=True, gc=False):
     line: InspectedLine
     at: datetime
     event: EventId
 
 
-@dataclass(frozen=True, slots=True)
-class Return:
+class Return(Struct, frozen=True, gc=False):
     status: ReturnStatus
     requested: Mapping[str, Decimal]
     received: Mapping[str, Decimal]
@@ -208,8 +208,7 @@ class Return:
     at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class OrderState:
+class OrderState(Struct, frozen=True, gc=False):
     phase: Phase = Phase.PROVISIONAL
     placed: OrderPlaced | None = None
     placed_at: datetime | None = None
@@ -219,17 +218,17 @@ class OrderState:
     amended_by: EventId | None = None
     amended_at: datetime | None = None
     validated_by: EventId | None = None
-    holds: Mapping[str, tuple[str, EventId]] = field(default_factory=dict)
+    holds: Mapping[str, tuple[str, EventId]] = msgspec.field(default_factory=dict)
     """Hold → its reason, and the event that said so."""
-    allocations: Mapping[tuple[str, str], Allocation] = field(default_factory=dict)
+    allocations: Mapping[tuple[str, str], Allocation] = msgspec.field(default_factory=dict)
     """(line, location) → what the OMS allocated there, last word first."""
-    released: Mapping[tuple[str, str], Decimal] = field(default_factory=dict)
+    released: Mapping[tuple[str, str], Decimal] = msgspec.field(default_factory=dict)
     """(release, line) → quantity."""
-    cancels: Mapping[str, Cancel] = field(default_factory=dict)
-    authorized: Mapping[str, Money] = field(default_factory=dict)
-    captured: Mapping[str, Money] = field(default_factory=dict)
-    refunded: Mapping[str, Money] = field(default_factory=dict)
-    returns: Mapping[str, Return] = field(default_factory=dict)
+    cancels: Mapping[str, Cancel] = msgspec.field(default_factory=dict)
+    authorized: Mapping[str, Money] = msgspec.field(default_factory=dict)
+    captured: Mapping[str, Money] = msgspec.field(default_factory=dict)
+    refunded: Mapping[str, Money] = msgspec.field(default_factory=dict)
+    returns: Mapping[str, Return] = msgspec.field(default_factory=dict)
     disagreements: tuple[tuple[str, EventId], ...] = ()
     """Facts told twice, with different content, by different events."""
 
@@ -475,7 +474,9 @@ def _is_on_its_way(old: Value | None, new: Value | None) -> bool:
     """Goods that have left come further: nobody is told, and nothing is posted for it."""
     if not isinstance(old, ShipmentProgress) or not isinstance(new, ShipmentProgress):
         return False
-    arrived = replace(old, delivered_at=new.delivered_at, returned_to_sender=new.returned_to_sender)
+    arrived = dataclasses.replace(
+        old, delivered_at=new.delivered_at, returned_to_sender=new.returned_to_sender
+    )
     return arrived == new
 
 
@@ -531,8 +532,7 @@ def _differing(before: Mapping[K, Any], after: Mapping[K, Any]) -> list[K] | Non
 # --- view ------------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
-class LineView:
+class LineView(Struct, gc=False):
     """Quantities of one line, in its unit. *shipped* includes substitutes and stops at the tolerance."""
 
     line: OrderLine
@@ -549,7 +549,7 @@ class LineView:
     accepted: Decimal = ZERO
     credited: Decimal = ZERO
     backordered: Decimal = ZERO
-    substituted: dict[str, Decimal] = field(default_factory=nothing)
+    substituted: dict[str, Decimal] = msgspec.field(default_factory=nothing)
     """Substitute SKU → quantity of it that shipped in place of the ordered one."""
 
     @property
@@ -567,8 +567,7 @@ class LineView:
         return self.line.quantity * self.line.unit_price - self.line.discount
 
 
-@dataclass(slots=True)
-class ShippedPart:
+class ShippedPart(Struct, gc=False):
     """What one shipment took of one line."""
 
     line_id: str
@@ -579,15 +578,13 @@ class ShippedPart:
     cost: Decimal | None
 
 
-@dataclass(slots=True)
-class ShipmentPart:
+class ShipmentPart(Struct, gc=False):
     shipment: TwinRef
     progress: ShipmentProgress
     parts: list[ShippedPart]
 
 
-@dataclass(slots=True)
-class ReturnPart:
+class ReturnPart(Struct, gc=False):
     """Goods of one line that one return brought back and inspection accepted."""
 
     return_id: str
@@ -639,7 +636,7 @@ def view(ref: TwinRef, state: OrderState, inbox: OrderInbox, policy: Policy) -> 
 
 def _with_the_same_goods(known: OrderView, state: OrderState, arrived: Registers | None) -> OrderView:
     """*arrived*: where goods may have come further since."""
-    seen = replace(known, state=state, findings=known.findings[: known.about_goods])
+    seen = dataclasses.replace(known, state=state, findings=known.findings[: known.about_goods])
     if arrived is not None:
         seen.lines = {line_id: replace(line, delivered=ZERO) for line_id, line in known.lines.items()}
         seen.shipments = [_come_further(seen, part, arrived) for part in known.shipments]

@@ -7,8 +7,10 @@ Rules
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from canonical.envelope import Event
 from canonical.facts.base import Fact
@@ -21,8 +23,7 @@ TRANSITIONS: Mapping[str, Mapping[type[Fact], str]] = {"unbound": {}, "bound": {
 """Binding comes from an order's contribution, not from a fact."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReturnState:
+class ReturnState(Struct, frozen=True, gc=False):
     events: tuple[Event, ...] = ()
 
 
@@ -30,8 +31,7 @@ def evolve(state: ReturnState, event: Event) -> ReturnState:
     return replace(state, events=(*state.events, event))
 
 
-@dataclass(frozen=True, slots=True)
-class ReturnView:
+class ReturnView(Struct, frozen=True, gc=False):
     state: ReturnState
     orders: tuple[TwinRef, ...]
     policy: Policy

@@ -11,6 +11,8 @@ from operator import itemgetter
 from types import MappingProxyType
 from typing import Any, Generic, Protocol, TypeVar, cast
 
+from msgspec import Struct
+
 from canonical.envelope import Event
 from canonical.identity import EventId, PostingKey, TwinRef
 from canonical.postings import Posting
@@ -30,15 +32,13 @@ def nothing() -> dict[Any, Any]:
     return NOTHING
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(Struct, frozen=True, gc=False):
     """An event that is not enabled yet; *what* says which fact would enable it."""
 
     what: str
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Struct, frozen=True, gc=False):
     """Something a person should see. *due*: it counts from then on; None: at once."""
 
     code: str

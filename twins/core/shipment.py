@@ -12,14 +12,18 @@ Rules
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 from pydantic_core import to_json
 
 from canonical.envelope import Event
@@ -123,19 +127,17 @@ FINAL = terminal(TRANSITIONS) | {ShipmentStatus.DELIVERED}
 """Out of delivered lead only corrections, and a parcel that comes back after all."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pick:
+class Pick(Struct, frozen=True, gc=False):
     lines: tuple[PickedLine, ...]
     event: EventId
 
 
-@dataclass(frozen=True, slots=True)
-class ShipmentState:
+class ShipmentState(Struct, frozen=True, gc=False):
     created: ShipmentCreated | None = None
     created_by: EventId | None = None
-    picks: Mapping[str, Pick] = field(default_factory=dict)
+    picks: Mapping[str, Pick] = msgspec.field(default_factory=dict)
     substitutions: tuple[tuple[ShipmentSubstituted, EventId], ...] = ()
-    packages: Mapping[str, Package] = field(default_factory=dict)
+    packages: Mapping[str, Package] = msgspec.field(default_factory=dict)
     dispatched: ShipmentDispatched | None = None
     dispatched_at: datetime | None = None
     dispatched_by: tuple[EventId, ...] = ()
@@ -199,7 +201,7 @@ def _completed(first: ShipmentDispatched, other: ShipmentDispatched) -> Shipment
         changes["tracking_numbers"] = other.tracking_numbers
     if first.freight_cost is None and other.freight_cost is not None:
         changes |= {"freight_cost": other.freight_cost, "freight_currency": other.freight_currency}
-    return replace(first, **changes) if changes else first
+    return dataclasses.replace(first, **changes) if changes else first
 
 
 def _goods(lines: tuple[ShipmentLine, ...]) -> dict[tuple[str, str], Decimal]:
@@ -213,15 +215,14 @@ def _goods(lines: tuple[ShipmentLine, ...]) -> dict[tuple[str, str], Decimal]:
 # --- inbox -----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Goods:
+class Goods(Struct, frozen=True, gc=False):
     """What follows from the warehouse's facts and from what orders and items say, whatever a carrier does."""
 
     state: ShipmentState
     orders: tuple[str, ...]
     waits_for: tuple[str, ...] = ()
     """What the goods issue waits for."""
-    unit_costs: Mapping[str, Decimal | None] = field(default_factory=nothing)
+    unit_costs: Mapping[str, Decimal | None] = msgspec.field(default_factory=nothing)
     goods_issue: PostGoodsIssue | None = None
 
 

@@ -19,6 +19,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple
 
+from msgspec import Struct
 from rpds import HashTrieMap
 from sortedcontainers import SortedDict, SortedKeyList
 
@@ -600,8 +601,7 @@ class StockInbox:
 # --- view ------------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
-class StockView:
+class StockView(Struct, gc=False):
     state: StockState
     on_hand: dict[StockStatus, Decimal]
     moved: Mapping[str, HashTrieMap[datetime, Decimal]]

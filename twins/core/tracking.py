@@ -9,8 +9,11 @@ Rules
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 
 from canonical.envelope import Event
 from canonical.facts.tracking import CarrierBilled, Milestone, TrackingRegistered, TrackingScanned
@@ -36,12 +39,11 @@ TRANSITIONS: Mapping[str, Mapping[str, str]] = {
 FINAL = terminal(TRANSITIONS) | {Milestone.DELIVERED.value}
 
 
-@dataclass(frozen=True, slots=True)
-class TrackingState:
-    registered: Mapping[str, EventId] = field(default_factory=dict)
+class TrackingState(Struct, frozen=True, gc=False):
+    registered: Mapping[str, EventId] = msgspec.field(default_factory=dict)
     """Shipment → the event that named it."""
-    reached: Mapping[Milestone, MilestoneReached] = field(default_factory=dict)
-    bills: Mapping[str, Bill] = field(default_factory=dict)
+    reached: Mapping[Milestone, MilestoneReached] = msgspec.field(default_factory=dict)
+    bills: Mapping[str, Bill] = msgspec.field(default_factory=dict)
     signed_by: str | None = None
     last_place: str | None = None
 
@@ -82,8 +84,7 @@ def _billed(state: TrackingState, event: Event, fact: CarrierBilled) -> Tracking
     return replace(state, bills={**state.bills, fact.bill_id: bill})
 
 
-@dataclass(frozen=True, slots=True)
-class TrackingView:
+class TrackingView(Struct, frozen=True, gc=False):
     state: TrackingState
     shipments: tuple[TwinRef, ...]
     policy: Policy

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from msgspec import Struct
 from rpds import HashTrieMap, HashTrieSet
 
 from canonical.envelope import Event, parse_structured
@@ -33,8 +35,7 @@ _NONE: HashTrieMap[Any, Any] = HashTrieMap()
 REPLIES = (PostingConfirmed, PostingRejected, PostingAnnulled, PostingResent, PostingLost)
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(Struct, frozen=True, gc=False):
     """All that storage keeps of a twin."""
 
     version: int = 0
@@ -48,8 +49,7 @@ class Stored:
     """Storage holds one that other code has made."""
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(Struct, frozen=True, gc=False):
     """A twin at rest, safe to hand to readers: nothing in it changes any more."""
 
     ref: TwinRef
@@ -170,7 +170,7 @@ def _handed_on(giver: TwinRef, value: Value | None) -> dict[EventId, Event]:
     if not isinstance(value, Forwarded):
         return {}
     events = (parse_structured(one.structured.encode()) for one in value.events)
-    named = (replace(event, source=f"{event.source}?by={giver}") for event in events)
+    named = (dataclasses.replace(event, source=f"{event.source}?by={giver}") for event in events)
     return {event.event_id: event for event in named}
 
 
