@@ -145,13 +145,14 @@ class Touched:
 class Residents:
     """One host over one database, as it is after *population* was told to it."""
 
-    def __init__(self, url: str, population: Population, twins_max: int) -> None:
+    def __init__(self, url: str, population: Population, twins_max: int, told: int = 0) -> None:
+        """*told*: how many measurements have been told to the database before, at most."""
         self.population = population
         self.store = SqlStore(url)
         self.host = TwinHost(
             "host-0", self.store, WallClock(), Policy(), residency=Residency(twins_max, idle_s=1e9)
         )
-        self._told = count()
+        self._told = count(told)
 
     async def fill(self, say: Callable[[int], None]) -> float:
         """Events a second."""

@@ -24,6 +24,8 @@ SMALL = 500
 """Orders: with their shipments and shelves about a thousand twins."""
 EVENTS = 20_000
 SAID_EVERY = 10_000
+TOLD_A_PROCESS = 1_000
+"""Measurements, at most; an event that another has told would be a duplicate."""
 
 
 def run(
@@ -51,7 +53,7 @@ async def _one(
         urls = many_url or sqlite_url(folder / "many"), few_url or sqlite_url(folder / "few")
         for bound in bounds:
             found = await _in_a_process_of_its_own(
-                _measured, name, urls, orders, bound, rounds, bound == bounds[0]
+                _measured, name, urls, orders, bound, rounds, bounds.index(bound)
             )
             told |= {key: found.pop(key) for key in ("filled_per_s",) if key in found}
             told["bounds"][bound] = found
@@ -70,12 +72,12 @@ async def _in_a_process_of_its_own(work: Callable[..., dict[str, Any]], *given: 
 
 
 def _measured(
-    name: str, urls: tuple[str, str], orders: int, bound: int, rounds: int, is_empty: bool
+    name: str, urls: tuple[str, str], orders: int, bound: int, rounds: int, before: int
 ) -> dict[str, Any]:
     collect_seldom()
     out = Console(stderr=True)
     with out.status("") as status:
-        return asyncio.run(_measure(name, urls, orders, bound, rounds, is_empty, status.update))
+        return asyncio.run(_measure(name, urls, orders, bound, rounds, before, status.update))
 
 
 async def _measure(
@@ -84,14 +86,17 @@ async def _measure(
     orders: int,
     bound: int,
     rounds: int,
-    is_empty: bool,
+    before: int,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    many, few = Residents(urls[0], Population(orders), bound), Residents(urls[1], Population(SMALL), bound)
+    """*before*: how many others have measured the same databases; the first fills them."""
+    told_before = before * TOLD_A_PROCESS
+    many = Residents(urls[0], Population(orders), bound, told_before)
+    few = Residents(urls[1], Population(SMALL), bound, told_before)
     told: dict[str, Any] = {}
     await few.fill(lambda told: None)
     empty_mib = resident_mib()
-    if is_empty:
+    if not before:
         told["filled_per_s"] = await many.fill(_progress(name, many.population.twins, say))
     touched = await _rounds(few, many, rounds, say)
     told |= {"resident": many.host.resident_twins(), "resident_mib": resident_mib() - empty_mib}
