@@ -7,12 +7,13 @@ instance, make it refuse, make it lose its answer, and take it away.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from typing import Protocol
 
 import pytest
+from msgspec import structs
 
 from adapters.simulated_erp.connector import SimulatedErpConnector
 from adapters.simulated_erp.models import FaultSettings
@@ -141,7 +142,7 @@ async def test_a_command_is_confirmed_with_the_number_of_its_document(bench: Ben
 
 
 async def test_a_reversal_is_a_document_of_its_own(bench: Bench) -> None:
-    undo = replace(PAID, action=Action.REVERSE)
+    undo = structs.replace(PAID, action=Action.REVERSE)
     made = await bench.connector.tell(PAID)
     undone = await bench.connector.tell(undo)
     assert isinstance(undone, Confirmed)
