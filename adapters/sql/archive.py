@@ -59,9 +59,9 @@ def unpacked(twin: str, body: bytes) -> list[Row]:
         raise InvariantViolated(f"archive of {twin}: {error}") from error
 
 
-def told_of(connection: Connection, names: Sequence[str]) -> list[Read]:
-    """Everything that was told of these twins, archived or not."""
-    live = named(connection, events, names)
+def told_of(connection: Connection, names: Sequence[str], *columns: str) -> list[Read]:
+    """Everything that was told of these twins, archived or not; *columns*, or all."""
+    live = named(connection, events, names, *columns)
     return [*(row._mapping for row in live), *archived_of(connection, names)]
 
 

@@ -72,6 +72,10 @@ def event_row(event: Event, arrival: Arrival, recorded_at: str) -> Row:
     }
 
 
+OF_AN_EVENT = ("twin", "source", "id", "type", "time", "sequence", "data", "context")
+"""What `read_event` reads."""
+
+
 def read_event(row: Read) -> Event:
     """Rebuild an event; one told in an old version becomes the event that today's version would tell.
 
@@ -137,14 +141,31 @@ REPEATED = (Interest, Binding, ItemCard, CustomerCard)
 """Values that are the same for many targets."""
 
 
+_REPEATED_ENDS = tuple(f'"tag":"{name}"}}' for name in ("interest", "binding", "item", "customer"))
+"""Of their JSON."""
+
+
 @lru_cache(maxsize=4_096)
 def _repeated_json(value: Value) -> str:
     return VALUE.dump_json(value).decode()
 
 
 def read_register(row: RowMapping) -> Contribution:
-    value = None if row["value"] is None else _read(VALUE, row, "value", "source", "target")
+    told = row["value"]
+    value = None if told is None else _read_value(told, row)
     return Contribution(twin_ref(row["source"]), twin_ref(row["target"]), row["version"], value)
+
+
+def _read_value(told: str, row: RowMapping) -> Value:
+    if told.endswith(_REPEATED_ENDS):
+        return _read_repeated(told)
+    return _read(VALUE, row, "value", "source", "target")
+
+
+@lru_cache(maxsize=4_096)
+def _read_repeated(told: str) -> Value:
+    """One object, however many keep it."""
+    return VALUE.validate_json(told)
 
 
 def checkpoint_row(ref: TwinRef, checkpoint: Checkpoint[Any]) -> Row:

@@ -400,8 +400,10 @@ class ManyRows:
         self._values = itemgetter(*columns)
         self._is_by_column = dialect != "sqlite"
         self._sql = _by_column(sql) if self._is_by_column else sql
-        row = f"({', '.join('?' * len(columns))})"
-        self._many = {size: sql.replace(row, ", ".join([row] * size), 1) for size in ROWS_AT_ONCE}
+        self._many: dict[int, str] = {}
+        if not self._is_by_column:
+            row = f"({', '.join('?' * len(columns))})"
+            self._many = {size: sql.replace(row, ", ".join([row] * size), 1) for size in ROWS_AT_ONCE}
 
     def __call__(self, connection: Connection, values: Sequence[rows.Row]) -> None:
         left = list(map(self._values, values))
@@ -481,7 +483,7 @@ def _checkpoints(connection: Connection, names: Sequence[str]) -> tuple[dict[str
 
 def _events(connection: Connection, names: Sequence[str]) -> dict[str, list[Event]]:
     told: dict[str, list[Event]] = {}
-    for row in archive.told_of(connection, names):
+    for row in archive.told_of(connection, names, *rows.OF_AN_EVENT):
         told.setdefault(row["twin"], []).append(rows.read_event(row))
     return told
 

@@ -15,7 +15,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from msgspec import structs
 
 from canonical.envelope import Event
 from canonical.money import ZERO
@@ -27,7 +26,7 @@ from ops.simulation.verdict import run_simulation, shrunk
 from twins.core.history import Folded, History, SortKey
 from twins.core.kinds import RULES
 from twins.core.ledger import Ledger
-from twins.core.rules import Policy
+from twins.core.rules import Policy, Word, put
 from twins.core.twin import Twin
 
 DAY = range(8)
@@ -112,20 +111,16 @@ def arrival_order(monkeypatch: pytest.MonkeyPatch) -> None:
     placed: dict[tuple[int, str], SortKey] = {}
 
     def place(self: History[object], event: Event, effective: datetime) -> bool:
-        arrived = datetime(2000, 1, 1, tzinfo=UTC) + timedelta(seconds=len(self._told))
+        arrived = datetime(2000, 1, 1, tzinfo=UTC) + timedelta(seconds=len(placed))
         key = SortKey(arrived, 0, event.source, -1, event.id)
         placed[id(self), event.event_id] = key
         if self._numbered_keys is not None:
             self._numbered_keys[event.event_id] = key
-        self._keys.append(key)
+        self._line = [*self._line, event]
         return False
 
-    def key_of(self: History[object], event: Event) -> SortKey | None:
-        key = placed.get((id(self), event.event_id))
-        return key if key in self._keys else None
-
     monkeypatch.setattr(History, "_place", place)
-    monkeypatch.setattr(History, "_key_of", key_of)
+    monkeypatch.setattr(History, "_key", lambda self, event: placed[id(self), event.event_id])
 
 
 def first_come_wins(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,7 +174,8 @@ def version_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
         if known is not None and known.version >= contribution.version:
             if known.value == contribution.value:
                 return False
-            self.registers[contribution.source] = structs.replace(known, version=contribution.version - 1)
+            older = Word(contribution.version - 1, known.value)
+            self.inbox.words = put(self.inbox.words, {contribution.source: older})
         return absorb(self, contribution)
 
     monkeypatch.setattr(Twin, "absorb", gullible)
@@ -239,7 +235,8 @@ def late_count_moves_stock(monkeypatch: pytest.MonkeyPatch) -> None:
     def naive(ref: Any, state: Any, inbox: Any, policy: Any) -> Any:
         seen = view(ref, state, inbox, policy)
         for status, moves in (inbox.moves or {}).items():
-            seen.on_hand[status] += sum(moves.sums.values(), ZERO)
+            moved = sum(moves.sums.values(), ZERO)
+            seen.on_hand = {**seen.on_hand, status: seen.on_hand[status] + moved}
         return seen
 
     monkeypatch.setitem(RULES, "stock", replace(stock.RULES, view=naive))

@@ -6,7 +6,7 @@ it commits the `Effects` of `finish` as one. No I/O here: the simulation runs th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -70,7 +70,7 @@ class _Stratum:
 
 @dataclass(slots=True)
 class Batch:
-    residents: dict[TwinRef, Twin]
+    residents: Mapping[TwinRef, Twin]
     """Twins in memory; the shell adds to it what `missing` asks for."""
     is_mine: Callable[[TwinRef], bool]
     effects: Effects = field(default_factory=Effects)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from msgspec import Struct
@@ -14,7 +15,7 @@ from canonical.facts.reference import CustomerDeactivated, CustomerUpserted
 from canonical.identity import EventId, PostingKey, TwinRef
 from canonical.postings import Posting
 from twins.core.contributions import CustomerCard, Value
-from twins.core.rules import Finding, Policy, Registers, Rules
+from twins.core.rules import Asked, Finding, Policy, Rules
 
 TRANSITIONS: Mapping[str, Mapping[type[Fact], str]] = {
     "provisional": {CustomerUpserted: "active", CustomerDeactivated: "inactive"},
@@ -45,8 +46,8 @@ class CustomerView(Struct, frozen=True, gc=False):
     """How many twins ask for it."""
 
 
-def view(ref: TwinRef, state: CustomerState, inbox: Registers, policy: Policy) -> CustomerView:
-    return CustomerView(state, len(inbox.values))
+def view(ref: TwinRef, state: CustomerState, inbox: Asked, policy: Policy) -> CustomerView:
+    return CustomerView(state, inbox.interested)
 
 
 def contributions(ref: TwinRef, seen: CustomerView) -> dict[TwinRef, Value]:
@@ -66,8 +67,13 @@ def postings(ref: TwinRef, seen: CustomerView) -> dict[PostingKey, Posting]:
 
 def findings(ref: TwinRef, seen: CustomerView) -> tuple[Finding, ...]:
     if seen.state.customer is None and seen.interested:
-        return (Finding("unknown-customer", f"{seen.interested} orders wait for this customer"),)
+        return _unknown(seen.interested)
     return ()
+
+
+@lru_cache(maxsize=1_024)
+def _unknown(interested: int) -> tuple[Finding, ...]:
+    return (Finding("unknown-customer", f"{interested} orders wait for this customer"),)
 
 
 def document(ref: TwinRef, seen: CustomerView) -> dict[str, Any]:
@@ -85,10 +91,10 @@ def explain(ref: TwinRef, seen: CustomerView) -> tuple[str, ...]:
     return (f"Revision {seen.state.revision} counts ({seen.state.told_by}).",)
 
 
-RULES: Rules[CustomerState, Registers, CustomerView] = Rules(
+RULES: Rules[CustomerState, Asked, CustomerView] = Rules(
     initial=CustomerState(),
     evolve=evolve,
-    inbox=Registers,
+    inbox=Asked,
     view=view,
     status=lambda seen: seen.state.status,
     contributions=contributions,

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from itertools import takewhile
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 from msgspec import Struct
 from rpds import HashTrieMap, HashTrieSet
@@ -21,11 +21,12 @@ from rpds import HashTrieMap, HashTrieSet
 from canonical.envelope import Event
 from canonical.facts.base import Retracted
 from canonical.identity import EventId, event_id_of
-from twins.core.rules import Around, Waiting
+from twins.core.rules import FEW, Around, Waiting
 
 S = TypeVar("S")
 _NO_MAP: HashTrieMap[Any, Any] = HashTrieMap()
 _NO_SET: HashTrieSet[Any] = HashTrieSet()
+_NO_EVENTS = cast(list[Any], ())
 """What never changes is shared: most twins know of no conflict and no retraction."""
 
 CHECKPOINT_EVERY = 32
@@ -106,33 +107,35 @@ class History(Generic[S]):
     """Ids that were told, and taken back."""
     retractions: HashTrieMap[EventId, tuple[Event, ...]] = _NO_MAP
     """Id → what takes it back, whether it was told or not."""
-    _told: dict[EventId, Event] = field(default_factory=dict)
-    """The event that counts for each id, retracted ones included."""
+    _line: list[Event] = field(default_factory=lambda: _NO_EVENTS)
+    """Those that stand, in their order."""
+    _told: dict[EventId, Event] | None = None
+    """The event that counts for each id, retracted ones included; None: a handful, all of which stand."""
     _conflicts: HashTrieMap[EventId, HashTrieMap[bytes, Event]] = _NO_MAP
     """Every version of an id that was told in more than one, by digest."""
     _numbered: HashTrieMap[str, list[tuple[int, str]]] = _NO_MAP
     """Source → (sequence, id) of its numbered events that stand, ascending."""
-    _keys: list[SortKey] = field(default_factory=list)
     _numbered_keys: dict[EventId, SortKey] | None = None
     """Of numbered events that stand, where there are any; the key of any other is told by itself."""
     _checkpoints: tuple[tuple[int, Folded[S]], ...] = ()
     _folded: Folded[S] | None = None
     _position: int = 0
-    """How many of `_keys` are folded into `_folded`."""
+    """How many of `_line` are folded into `_folded`."""
 
     def add(self, event: Event) -> Arrival:
         """Take an event into the set; the fold is brought up to date by `folded`."""
-        event_id = event.event_id
-        known = self._told.get(event_id)
+        known = self._find(event.event_id)
         if known is None:
             return self._take(event)
         return self._compare(known, event)
 
     def discard(self, event_id: EventId) -> None:
         """Take an event out of the set, as if it had never been told."""
-        event = self._told.pop(event_id, None)
+        event = self._find(event_id)
         if event is None:
             return
+        if self._told is not None:
+            del self._told[event_id]
         self.retracted = self.retracted.discard(event_id)
         self._remove(event)
         if isinstance(event.fact, Retracted):
@@ -141,23 +144,23 @@ class History(Generic[S]):
     def folded(self) -> Folded[S]:
         """State and held events of the whole set; replays only what follows the last change."""
         folded, position = self._resume()
-        for index in range(position, len(self._keys)):
-            folded = self._step(folded, self._event(self._keys[index]))
+        for index in range(position, len(self._line)):
+            folded = self._step(folded, self._line[index])
             if (index + 1) % self.checkpoint_every == 0:
                 self._checkpoints += ((index + 1, folded),)
-        self._folded, self._position = folded, len(self._keys)
+        self._folded, self._position = folded, len(self._line)
         return folded
 
     def all_events(self) -> Iterable[Event]:
         """Every event that counts, retracted ones and retractions included, in no particular order."""
-        return self._told.values()
+        return self._line if self._told is None else self._told.values()
 
     def covers(self, event: Event) -> bool:
         """Whether *event*, if it is new, can be taken without the events before `base`."""
         return self.base is None or self.base.precedes(event)
 
     def knows(self, event: Event) -> bool:
-        return event.event_id in self._told
+        return self._find(event.event_id) is not None
 
     def checkpoint(self) -> Checkpoint[S] | None:
         """A fold that is some way behind the end, so that what comes a little late stays after it.
@@ -167,20 +170,36 @@ class History(Generic[S]):
         if self._numbered or self._conflicts or self.retractions:
             return None
         for position, folded in reversed(self._checkpoints):
-            if position <= len(self._keys) - self.checkpoint_every:
+            if position <= len(self._line) - self.checkpoint_every:
                 before = self.base.count if self.base is not None else 0
-                return Checkpoint(self._keys[position - 1], before + position, folded)
+                return Checkpoint(self._key(self._line[position - 1]), before + position, folded)
         return self.base
 
     def stands(self) -> bool:
         """Whether any fact has not been taken back."""
-        return bool(self._keys) or (self.base is not None and self.base.count > 0)
+        return bool(self._line) or (self.base is not None and self.base.count > 0)
 
     def __len__(self) -> int:
-        return len(self._told) + (self.base.count if self.base is not None else 0)
+        told = self._line if self._told is None else self._told
+        return len(told) + (self.base.count if self.base is not None else 0)
+
+    def _find(self, event_id: EventId) -> Event | None:
+        if self._told is not None:
+            return self._told.get(event_id)
+        for event in self._line:
+            if event.event_id == event_id:
+                return event
+        return None
+
+    def _is_plain(self, event: Event) -> bool:
+        """One that stands, and that the place of no other depends on."""
+        return event.sequence is None and not self.retractions and not isinstance(event.fact, Retracted)
 
     def _take(self, event: Event) -> Arrival:
-        self._told[event.event_id] = event
+        if self._told is None and (len(self._line) >= FEW or not self._is_plain(event)):
+            self._told = {one.event_id: one for one in self._line}
+        if self._told is not None:
+            self._told[event.event_id] = event
         if isinstance(event.fact, Retracted):
             return self._retract(event, event.fact)
         if event.event_id in self.retractions:
@@ -209,7 +228,7 @@ class History(Generic[S]):
         target = event_id_of(fact.source, fact.id)
         by = (*self.retractions.get(target, ()), event)
         self.retractions = self.retractions.insert(target, tuple(sorted(by, key=lambda one: one.event_id)))
-        known = self._told.get(target)
+        known = self._find(target)
         if known is None or isinstance(known.fact, Retracted):
             return Arrival.NEW
         self.retracted = self.retracted.insert(target)
@@ -225,7 +244,7 @@ class History(Generic[S]):
         else:
             self.retractions = self.retractions.remove(target)
             self.retracted = self.retracted.discard(target)
-            known = self._told.get(target)
+            known = self._find(target)
             if known is not None and not isinstance(known.fact, Retracted):
                 self._insert(known)
 
@@ -259,7 +278,7 @@ class History(Generic[S]):
         latest = keys[event_id_of(source, numbered[first - 1][1])].moment if first else None
         for _, later_id in numbered[first:]:
             key_id = event_id_of(source, later_id)
-            event = self._told[key_id]
+            event = self._event(key_id)
             told = (event.time, event.rank)
             effective = told if latest is None else max(latest, told)
             placed = keys.get(key_id)
@@ -274,14 +293,14 @@ class History(Generic[S]):
         key = SortKey(*effective, event.source, sequence, event.id)
         if self._numbered_keys is not None and event.sequence is not None:
             self._numbered_keys[event.event_id] = key
-        if not self._keys:
-            self._keys = [key]  # of one place: most twins are short, and a list that grows has four
+        if not self._line:
+            self._line = [event]  # of one place: most twins are short, and a list that grows has four
             return False
-        if self._keys[-1] < key:
-            self._keys.append(key)
+        if self._key(self._line[-1]) < key:
+            self._line.append(event)
             return False
-        at = bisect_left(self._keys, key)
-        self._keys.insert(at, key)
+        at = bisect_left(self._line, key, key=self._key)
+        self._line.insert(at, event)
         return self._slip(at, key, event) or self._changed_at(at)
 
     def _slip(self, position: int, key: SortKey, event: Event) -> bool:
@@ -304,22 +323,26 @@ class History(Generic[S]):
         return True
 
     def _displace(self, event: Event) -> None:
-        key = self._key_of(event)
-        if key is None:
+        at = self._place_of(event)
+        if at is None:
             return
+        del self._line[at]
         if self._numbered_keys is not None:
             self._numbered_keys.pop(event.event_id, None)
-        at = bisect_left(self._keys, key)
-        del self._keys[at]
         self._changed_at(at)
 
-    def _key_of(self, event: Event) -> SortKey | None:
+    def _place_of(self, event: Event) -> int | None:
         """None for an event that does not stand."""
-        if event.sequence is not None:
-            return (self._numbered_keys or {}).get(event.event_id)
-        key = key_of_unnumbered(event)
-        at = bisect_left(self._keys, key)
-        return key if at < len(self._keys) and self._keys[at] == key else None
+        if event.sequence is not None and event.event_id not in (self._numbered_keys or ()):
+            return None
+        at = bisect_left(self._line, self._key(event), key=self._key)
+        return at if at < len(self._line) and self._line[at].event_id == event.event_id else None
+
+    def _key(self, event: Event) -> SortKey:
+        """Of one that stands, or would."""
+        if event.sequence is None:
+            return key_of_unnumbered(event)
+        return (self._numbered_keys or {})[event.event_id]
 
     def _changed_at(self, position: int) -> bool:
         """Forget what was folded past *position*. True if something was."""
@@ -363,8 +386,10 @@ class History(Generic[S]):
             held = tuple(still)
         return Folded(state, held)
 
-    def _event(self, key: SortKey) -> Event:
-        return self._told[event_id_of(key.source, key.id)]
+    def _event(self, event_id: EventId) -> Event:
+        event = self._find(event_id)
+        assert event is not None
+        return event
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,14 +402,14 @@ class _Place(Generic[S]):
 
     def state_before(self) -> S:
         place, folded = self._checkpoint()
-        for key in self.history._keys[place : self.position]:
-            folded = self.history._step(folded, self.history._event(key))
+        for event in self.history._line[place : self.position]:
+            folded = self.history._step(folded, event)
         return folded.state
 
     def precedes(self, other: EventId) -> bool:
-        event = self.history._told.get(other)
-        placed = None if event is None else self.history._key_of(event)
-        return placed is not None and self.key < placed
+        event = self.history._find(other)
+        stands = event is not None and self.history._place_of(event) is not None
+        return event is not None and stands and self.key < self.history._key(event)
 
     def has_held_before(self) -> bool:
         return bool(self._checkpoint()[1].held)

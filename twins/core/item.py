@@ -8,6 +8,7 @@ Rules
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from msgspec import Struct
@@ -19,7 +20,7 @@ from canonical.facts.reference import ItemDeactivated, ItemUpserted
 from canonical.identity import EventId, PostingKey, TwinRef
 from canonical.postings import Posting
 from twins.core.contributions import Cost, ItemCard, Value
-from twins.core.rules import Finding, Policy, Registers, Rules
+from twins.core.rules import Asked, Finding, Policy, Rules
 
 TRANSITIONS: Mapping[str, Mapping[type[Fact], str]] = {
     "provisional": {ItemUpserted: "active", ItemDeactivated: "inactive"},
@@ -61,8 +62,8 @@ class ItemView(Struct, frozen=True, gc=False):
     """How many twins ask for it."""
 
 
-def view(ref: TwinRef, state: ItemState, inbox: Registers, policy: Policy) -> ItemView:
-    return ItemView(state, len(inbox.values))
+def view(ref: TwinRef, state: ItemState, inbox: Asked, policy: Policy) -> ItemView:
+    return ItemView(state, inbox.interested)
 
 
 def contributions(ref: TwinRef, seen: ItemView) -> dict[TwinRef, Value]:
@@ -82,8 +83,13 @@ def postings(ref: TwinRef, seen: ItemView) -> dict[PostingKey, Posting]:
 
 def findings(ref: TwinRef, seen: ItemView) -> tuple[Finding, ...]:
     if seen.state.item is None and seen.interested:
-        return (Finding("unknown-item", f"{seen.interested} twins wait for this item's master data"),)
+        return _unknown(seen.interested)
     return ()
+
+
+@lru_cache(maxsize=1_024)
+def _unknown(interested: int) -> tuple[Finding, ...]:
+    return (Finding("unknown-item", f"{interested} twins wait for this item's master data"),)
 
 
 def document(ref: TwinRef, seen: ItemView) -> dict[str, Any]:
@@ -101,10 +107,10 @@ def explain(ref: TwinRef, seen: ItemView) -> tuple[str, ...]:
     return (f"Revision {seen.state.revision} counts ({seen.state.told_by}).",)
 
 
-RULES: Rules[ItemState, Registers, ItemView] = Rules(
+RULES: Rules[ItemState, Asked, ItemView] = Rules(
     initial=ItemState(),
     evolve=evolve,
-    inbox=Registers,
+    inbox=Asked,
     view=view,
     status=lambda seen: seen.state.status,
     contributions=contributions,

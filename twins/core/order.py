@@ -15,14 +15,15 @@ Rules
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from functools import lru_cache
 from itertools import chain
 from operator import attrgetter, is_
-from typing import Any, NamedTuple, TypeVar, assert_never
+from typing import Any, NamedTuple, TypeVar, assert_never, cast
 
 import msgspec
 from msgspec import Struct
@@ -57,7 +58,6 @@ from canonical.facts.order import (
 )
 from canonical.identity import (
     EventId,
-    Kind,
     PostingKey,
     TwinRef,
     customer,
@@ -94,7 +94,7 @@ from twins.core.contributions import (
     Shortage,
     Value,
 )
-from twins.core.rules import Finding, FreightCharge, Policy, Registers, Rules, Waiting, nothing
+from twins.core.rules import Finding, FreightCharge, Policy, Registers, Rules, Waiting, compact, nothing
 
 # --- state -----------------------------------------------------------------------------------------------
 
@@ -450,7 +450,6 @@ class OrderInbox(Registers):
     unplanned: Changes | None = None
 
     def absorb(self, source: TwinRef, old: Value | None, new: Value | None) -> None:
-        Registers.absorb(self, source, old, new)
         if _is_on_its_way(old, new):
             self.has_arrivals = True
         else:
@@ -517,6 +516,8 @@ _MATTERS = attrgetter(
 """Parts that anything may follow from; other parts but allocations and captures say nothing to anyone."""
 _ABOUT_GOODS = attrgetter("placed", "amended", "amended_at", "cancels", "allocations", "released", "returns")
 """Parts that quantities follow from."""
+_TOUCHING = attrgetter("cancels", "allocations", "released", "returns")
+"""Those of them without which a line is as it was ordered."""
 K = TypeVar("K")
 
 
@@ -567,6 +568,22 @@ class LineView(Struct, gc=False):
         return self.line.quantity * self.line.unit_price - self.line.discount
 
 
+class _Untouched:
+    """A line of which nothing has happened yet: a third of a `LineView`, and read like one."""
+
+    __slots__ = ("line", "ordered")
+
+    def __init__(self, line: OrderLine, ordered: Decimal) -> None:
+        self.line, self.ordered = line, ordered
+
+
+for _name in set(LineView.__struct_fields__) - set(_Untouched.__slots__):
+    setattr(_Untouched, _name, ZERO)
+for _name in ("open", "shipped_sku", "net_total"):
+    setattr(_Untouched, _name, vars(LineView)[_name])
+_Untouched.substituted = nothing()  # type: ignore[attr-defined]
+
+
 class ShippedPart(Struct, gc=False):
     """What one shipment took of one line."""
 
@@ -603,24 +620,22 @@ class OrderView:
     inbox: OrderInbox = field(repr=False)
     currency: str
     company: str
-    lines: dict[str, LineView]
-    shipments: list[ShipmentPart]
-    """Dispatched ones, in order of dispatch."""
-    known_shipments: list[TwinRef]
-    returns: list[ReturnPart]
-    reservations: dict[tuple[str, str], Decimal]
-    """(line, location) → open allocated quantity."""
-    taken: dict[tuple[str, str], Decimal]
-    """(line, location) → allocated quantity that shipped from there."""
-    short: dict[tuple[str, str], Decimal]
-    """(line, location) → allocated there, and not in stock there."""
-    missing: tuple[str, ...]
-    """Master data that is not known yet."""
-    findings: list[Finding]
-    """About goods; and after them about the rest."""
+    lines: Mapping[str, LineView]
     policy: Policy
-    about_goods: int = 0
-    """How many of them."""
+    shipments: tuple[ShipmentPart, ...] = ()
+    """Dispatched ones, in order of dispatch."""
+    known_shipments: tuple[TwinRef, ...] = ()
+    returns: tuple[ReturnPart, ...] = ()
+    reservations: dict[tuple[str, str], Decimal] = field(default_factory=nothing)
+    """(line, location) → open allocated quantity."""
+    taken: dict[tuple[str, str], Decimal] = field(default_factory=nothing)
+    """(line, location) → allocated quantity that shipped from there."""
+    short: dict[tuple[str, str], Decimal] = field(default_factory=nothing)
+    """(line, location) → allocated there, and not in stock there."""
+    missing: tuple[str, ...] = ()
+    """Master data that is not known yet."""
+    findings: tuple[Finding, ...] = ()
+    """About goods."""
 
 
 def view(ref: TwinRef, state: OrderState, inbox: OrderInbox, policy: Policy) -> OrderView:
@@ -636,17 +651,15 @@ def view(ref: TwinRef, state: OrderState, inbox: OrderInbox, policy: Policy) -> 
 
 def _with_the_same_goods(known: OrderView, state: OrderState, arrived: Registers | None) -> OrderView:
     """*arrived*: where goods may have come further since."""
-    seen = dataclasses.replace(known, state=state, findings=known.findings[: known.about_goods])
+    seen = dataclasses.replace(known, state=state)
     if arrived is not None:
         seen.lines = {line_id: replace(line, delivered=ZERO) for line_id, line in known.lines.items()}
-        seen.shipments = [_come_further(seen, part, arrived) for part in known.shipments]
-    if state.placed is not None:
-        _other_findings(seen)
+        seen.shipments = tuple(_come_further(seen, part, arrived) for part in known.shipments)
     return seen
 
 
 def _come_further(seen: OrderView, known: ShipmentPart, inbox: Registers) -> ShipmentPart:
-    word = inbox.values[known.shipment]
+    word = inbox.value(known.shipment)
     assert isinstance(word, ShipmentProgress)
     if _is_delivered(word):
         for part in known.parts:
@@ -656,33 +669,27 @@ def _come_further(seen: OrderView, known: ShipmentPart, inbox: Registers) -> Shi
 
 
 def _seen_anew(ref: TwinRef, state: OrderState, inbox: OrderInbox, policy: Policy) -> OrderView:
-    placed = state.placed
+    placed, shipments = state.placed, inbox.of(ShipmentProgress)
+    is_touched = bool(shipments) or any(_TOUCHING(state)) or bool(inbox.of(Shortage))
+    of = LineView if is_touched else cast(type[LineView], _Untouched)
     seen = OrderView(
         state,
         inbox,
         placed.currency if placed else "XXX",
         placed.company if placed else "main",
-        {line_id: LineView(line, ordered) for line_id, (line, ordered) in _wanted(state).items()},
-        [],
-        [],
-        [],
-        {},
-        {},
-        {},
-        (),
-        [],
+        compact({line_id: of(*wanted) for line_id, wanted in _wanted(state).items()}),
         policy,
     )
     if placed is None:
-        seen.known_shipments = [source for source in inbox.values if source.kind is Kind.SHIPMENT]
+        seen.known_shipments = tuple(ref for ref, _ in shipments)
         return seen
     seen.missing = _missing(state, seen.lines, inbox) if policy.require_master_data else ()
-    _ship(seen, inbox.of(ShipmentProgress), policy)
+    if not is_touched:
+        return seen
+    _ship(seen, shipments, policy)
     _cancel(seen)
     _allocate(seen, inbox)
     _bring_back(seen)
-    seen.about_goods = len(seen.findings)
-    _other_findings(seen)
     return seen
 
 
@@ -702,24 +709,35 @@ def _wanted(state: OrderState) -> dict[str, tuple[OrderLine, Decimal]]:
 def _missing(state: OrderState, lines: Mapping[str, LineView], inbox: Registers) -> tuple[str, ...]:
     assert state.placed is not None
     skus = {view.line.sku for view in lines.values()}
-    unknown = [f"item {sku}" for sku in skus if not isinstance(inbox.values.get(item(sku)), ItemCard)]
+    unknown = [_named(item(sku)) for sku in skus if not isinstance(inbox.value(item(sku)), ItemCard)]
     unknown.sort()
     buyer = state.placed.customer_id
-    if buyer is not None and not isinstance(inbox.values.get(customer(buyer)), CustomerCard):
-        unknown.append(f"customer {buyer}")
+    if buyer is not None and not isinstance(inbox.value(customer(buyer)), CustomerCard):
+        unknown.append(_named(customer(buyer)))
     return tuple(unknown)
+
+
+@lru_cache(maxsize=4_096)
+def _named(ref: TwinRef) -> str:
+    return f"{ref.kind} {ref.key}"
+
+
+@lru_cache(maxsize=4_096)
+def _waits_for(name: str) -> Finding:
+    """One object for all orders that wait for the same."""
+    return Finding("unknown-master-data", f"waits for {name}")
 
 
 def _ship(seen: OrderView, progress: list[tuple[TwinRef, ShipmentProgress]], policy: Policy) -> None:
     """Count shipments in order of dispatch; each may take what is left of the tolerance."""
-    seen.known_shipments = [ref for ref, _ in progress]
+    seen.known_shipments = tuple(ref for ref, _ in progress)
     for _, word in progress:
         for pick in word.picks:
             if pick.line_id in seen.lines:
                 seen.lines[pick.line_id].picked += pick.picked
     gone = [(word.dispatched_at, ref, word) for ref, word in progress if word.dispatched_at is not None]
     for _, ref, word in sorted(gone, key=lambda one: one[:2]):
-        seen.shipments.append(ShipmentPart(ref, word, list(_parts(seen, ref, word, policy))))
+        seen.shipments += (ShipmentPart(ref, word, _parts(seen, ref, word, policy)),)
 
 
 def _parts(seen: OrderView, ref: TwinRef, word: ShipmentProgress, policy: Policy) -> list[ShippedPart]:
@@ -729,7 +747,7 @@ def _parts(seen: OrderView, ref: TwinRef, word: ShipmentProgress, policy: Policy
         if line is None:
             found.append(ShippedPart(shipped.line_id, shipped.sku, ZERO, ZERO, shipped.quantity, None))
             text = f"{ref} ships line {shipped.line_id}, which the order does not have"
-            seen.findings.append(Finding("unknown-line", text, word.causes))
+            seen.findings += (Finding("unknown-line", text, word.causes),)
             continue
         covered = _covered(seen.state, line, word)
         most = covered + covered * policy.over_ship_tolerance
@@ -743,7 +761,7 @@ def _parts(seen: OrderView, ref: TwinRef, word: ShipmentProgress, policy: Policy
         line.ordered = max(line.ordered, min(line.shipped, covered))
         if excess:
             text = f"{ref} ships {excess} of line {shipped.line_id} beyond the order and its tolerance"
-            seen.findings.append(Finding("over-shipped", text, word.causes))
+            seen.findings += (Finding("over-shipped", text, word.causes),)
     return found
 
 
@@ -792,10 +810,26 @@ def _cancel(seen: OrderView) -> None:
         line.cancelled = left if whole else min(left, wanted)
         if wanted > left and line.shipped:
             text = f"{wanted - left} of line {line_id} shipped before its cancel: a return is needed"
-            seen.findings.append(Finding("cancel-lost-race", text))
+            seen.findings += (Finding("cancel-lost-race", text),)
 
 
 def _allocate(seen: OrderView, inbox: Registers) -> None:
+    if seen.state.allocations:
+        _reserve(seen)
+    for (_, line_id), quantity in seen.state.released.items():
+        if line_id in seen.lines:
+            seen.lines[line_id].released += quantity
+    for source, shortage in inbox.of(Shortage):
+        _, location = sku_and_location(source)
+        seen.short = seen.short or {}
+        for short in shortage.lines:
+            if short.line_id in seen.lines:
+                seen.lines[short.line_id].backordered += short.quantity
+                seen.short[short.line_id, location] = short.quantity
+
+
+def _reserve(seen: OrderView) -> None:
+    seen.reservations, seen.taken = {}, {}
     shipped_from: dict[tuple[str, str], Decimal] = {}
     for shipment in seen.shipments:
         for part in shipment.parts:
@@ -814,15 +848,6 @@ def _allocate(seen: OrderView, inbox: Registers) -> None:
         left[pair[0]] -= still
         seen.reservations[pair] = still
         seen.taken[pair] = min(gone, quantity)
-    for (_, line_id), quantity in seen.state.released.items():
-        if line_id in seen.lines:
-            seen.lines[line_id].released += quantity
-    for source, shortage in inbox.of(Shortage):
-        _, location = sku_and_location(source)
-        for short in shortage.lines:
-            if short.line_id in seen.lines:
-                seen.lines[short.line_id].backordered += short.quantity
-                seen.short[short.line_id, location] = short.quantity
 
 
 def _in_order(
@@ -846,7 +871,7 @@ def _bring_back(seen: OrderView) -> None:
             if line is not None:
                 part = _returned_part(seen, return_id, line_id, line, inspected)
                 if part.quantity:
-                    seen.returns.append(part)
+                    seen.returns += (part,)
         for line_id, quantity in known.received.items():
             if line_id in seen.lines:
                 line = seen.lines[line_id]
@@ -866,7 +891,7 @@ def _returned_part(
         room -= fits
         if fits < one.line.quantity:
             text = f"{return_id} returns {one.line.quantity - fits} of line {line_id} more than shipped"
-            seen.findings.append(Finding("over-returned", text, (one.event,)))
+            seen.findings += (Finding("over-returned", text, (one.event,)),)
         if fits:
             pair = (one.line.location, one.line.disposition.value)
             goods[pair] = goods.get(pair, ZERO) + fits
@@ -878,21 +903,21 @@ def _returned_part(
     return ReturnPart(return_id, line_id, before, quantity, goods, max(one.at for one in inspected), causes)
 
 
-def _other_findings(seen: OrderView) -> None:
+def _other_findings(seen: OrderView) -> Iterator[Finding]:
     captured, refunded = _sum(seen.state.captured), _sum(seen.state.refunded)
     if refunded > captured:
         text = f"refunded {refunded} {seen.currency}, captured only {captured}"
-        seen.findings.append(Finding("refund-exceeds-payment", text))
+        yield Finding("refund-exceeds-payment", text)
     for text, event in seen.state.disagreements:
-        seen.findings.append(Finding("sources-disagree", text, (event,)))
+        yield Finding("sources-disagree", text, (event,))
     for name in seen.missing:
-        seen.findings.append(Finding("unknown-master-data", f"waits for {name}"))
+        yield _waits_for(name)
     for hold_id, (reason, event) in sorted(seen.state.holds.items()):
-        seen.findings.append(Finding("held", f"hold {hold_id}: {reason}", (event,)))
+        yield Finding("held", f"hold {hold_id}: {reason}", (event,))
     for line_id in sorted(line_id for line_id, line in seen.lines.items() if line.backordered):
         line = seen.lines[line_id]
         text = f"{line.backordered} of line {line_id} ({line.line.sku}) is allocated but not in stock"
-        seen.findings.append(Finding("backordered", text))
+        yield Finding("backordered", text)
 
 
 def _sum(moves: Mapping[str, Money]) -> Decimal:
@@ -1328,7 +1353,9 @@ def _credit_note(
 
 
 def findings(ref: TwinRef, seen: OrderView) -> tuple[Finding, ...]:
-    return tuple(seen.findings)
+    if seen.state.placed is None:
+        return ()
+    return seen.findings + tuple(_other_findings(seen))
 
 
 def document(ref: TwinRef, seen: OrderView) -> dict[str, Any]:

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from functools import lru_cache
 from operator import itemgetter
 from types import MappingProxyType
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar, cast
 
 from msgspec import Struct
 
 from canonical.envelope import Event
 from canonical.identity import EventId, PostingKey, TwinRef
 from canonical.postings import Posting
-from twins.core.contributions import Value
+from twins.core.contributions import Binding, Interest, Value
 
 S = TypeVar("S")
 I = TypeVar("I", bound="Inbox")  # noqa: E741
 V = TypeVar("V")
 S_co = TypeVar("S_co", covariant=True)
 T = TypeVar("T")
+K = TypeVar("K")
 
 NOTHING: dict[Any, Any] = cast(dict[Any, Any], MappingProxyType({}))
 """What twins share until they have something to keep in a map of their own. Writing to it raises."""
@@ -30,6 +32,80 @@ NOTHING: dict[Any, Any] = cast(dict[Any, Any], MappingProxyType({}))
 
 def nothing() -> dict[Any, Any]:
     return NOTHING
+
+
+_item, _index, _length = tuple.__getitem__, tuple.index, tuple.__len__
+
+
+class Few(Mapping[K, V], tuple[Any, ...]):
+    """A map of a handful: its keys and then their values. A dict of one entry takes four times as much."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, entries: Mapping[K, V]) -> Few[K, V]:
+        return cls((*entries, *entries.values()))
+
+    def __len__(self) -> int:
+        return _length(self) >> 1
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(_item(self, slice(_length(self) >> 1)))
+
+    def __getitem__(self, key: K) -> V:  # type: ignore[override]
+        many = _length(self) >> 1
+        try:
+            return cast(V, _item(self, many + _index(self, key, 0, many)))
+        except ValueError:
+            raise KeyError(key) from None
+
+    def __contains__(self, key: object) -> bool:
+        return key in _item(self, slice(_length(self) >> 1))
+
+    def get(self, key: K, default: Any = None) -> Any:
+        many = _length(self) >> 1
+        for at, one in enumerate(_item(self, slice(many)), many):
+            if one == key:
+                return _item(self, at)
+        return default
+
+    def items(self) -> Any:
+        many = _length(self) >> 1
+        return zip(_item(self, slice(many)), _item(self, slice(many, None)), strict=False)
+
+    def values(self) -> Any:
+        return _item(self, slice(_length(self) >> 1, None))
+
+    def __repr__(self) -> str:
+        return f"Few({dict(self.items())})"
+
+    __eq__, __hash__ = Mapping.__eq__, None  # type: ignore[assignment]
+
+
+FEW = 6
+"""Entries of the largest map that is searched one by one."""
+
+
+def put(known: Mapping[K, V], entries: Mapping[K, V]) -> Mapping[K, V]:
+    """*known* with these entries. A map of many is changed, and answered."""
+    if isinstance(known, dict):
+        known.update(entries)
+        return known
+    both = dict(known.items())
+    both.update(entries)
+    return compact(both)
+
+
+def compact(entries: dict[K, V]) -> Mapping[K, V]:
+    return Few.of(entries) if len(entries) <= FEW else entries
+
+
+def without(known: Mapping[K, V], key: K) -> Mapping[K, V]:
+    """The same for an entry that is to go, and is there."""
+    if isinstance(known, dict):
+        del known[key]
+        return known
+    return Few.of({one: value for one, value in known.items() if one != key})
 
 
 class Waiting(Struct, frozen=True, gc=False):
@@ -87,35 +163,59 @@ class Around(Protocol[S_co]):
         ...
 
 
-class Inbox(Protocol):
-    """What other twins contribute, in the form in which a kind can use it at a constant cost."""
+class Word(NamedTuple):
+    """What a neighbour said last. *value* None: nothing any more."""
 
-    def absorb(self, source: TwinRef, old: Value | None, new: Value | None) -> None:
-        """Replace what *source* maintains here."""
-        ...
+    version: int
+    value: Value | None
+
+
+def word(version: int, value: Value | None) -> Word:
+    """One object for all who ask the same: master data keeps a word of every order."""
+    return _asked(version, value) if isinstance(value, Interest | Binding) else Word(version, value)
+
+
+@lru_cache(maxsize=1_024)
+def _asked(version: int, value: Value) -> Word:
+    return Word(version, value)
 
 
 @dataclass(slots=True)
-class Registers:
-    """The inbox of kinds with few neighbours: the latest value of each."""
+class Inbox:
+    """What other twins contribute."""
 
-    values: dict[TwinRef, Value] = field(default_factory=nothing)
+    words: Mapping[TwinRef, Word] = field(default_factory=nothing)
 
     def absorb(self, source: TwinRef, old: Value | None, new: Value | None) -> None:
-        self.values = self.values or {}
-        if new is None:
-            self.values.pop(source, None)
-        else:
-            self.values[source] = new
+        """Bring what a kind makes of the words up to date: *source* says something new."""
+
+
+@dataclass(slots=True)
+class Registers(Inbox):
+    """The inbox of kinds with few neighbours: they look at the words themselves."""
+
+    def value(self, source: TwinRef) -> Value | None:
+        found = self.words.get(source)
+        return None if found is None else found.value
 
     def of(self, kind: type[V]) -> list[tuple[TwinRef, V]]:
         """Values of one type, by source; the order of arrival leaves no trace."""
         found: list[tuple[TwinRef, V]] = [
-            (ref, value) for ref, value in self.values.items() if isinstance(value, kind)
+            (ref, value) for ref, (_, value) in self.words.items() if isinstance(value, kind)
         ]
         if len(found) > 1:
             found.sort(key=_by_source)
         return found
+
+
+@dataclass(slots=True)
+class Asked(Inbox):
+    """The inbox of master data, which any number of twins ask for."""
+
+    interested: int = 0
+
+    def absorb(self, source: TwinRef, old: Value | None, new: Value | None) -> None:
+        self.interested += (new is not None) - (old is not None)
 
 
 _by_source = itemgetter(0)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -58,7 +58,7 @@ from twins.core.contributions import (
     ShippedLine,
     Value,
 )
-from twins.core.rules import Finding, Policy, Registers, Rules, Waiting, nothing, terminal
+from twins.core.rules import NOTHING, Finding, Policy, Registers, Rules, Waiting, nothing, terminal
 
 # --- state -----------------------------------------------------------------------------------------------
 
@@ -243,11 +243,14 @@ class ShipmentInbox(Registers):
     goods: Goods | None = None
     """As last looked at; an order or an item may have spoken since, if *is_stale*."""
     is_stale: bool = False
-    said: tuple[Goods, Delivery] | None = None
-    planned: tuple[Goods, tuple[Bill, ...]] | None = None
+    said: Goods | None = None
+    """What orders and stock were last told of, and on which way."""
+    said_on: Delivery = _ON_ITS_WAY
+    planned: Goods | None = None
+    """What postings were last planned for, and with which bills."""
+    planned_with: tuple[Bill, ...] = ()
 
     def absorb(self, source: TwinRef, old: Value | None, new: Value | None) -> None:
-        Registers.absorb(self, source, old, new)
         self.is_stale |= not all(value is None or isinstance(value, CarrierWord) for value in (old, new))
 
     def goods_of(self, ref: TwinRef, state: ShipmentState, policy: Policy) -> Goods:
@@ -274,11 +277,11 @@ class ShipmentView:
     status: ShipmentStatus
     location: str | None
     delivery: Delivery
-    milestones: dict[str, datetime]
+    milestones: Mapping[str, datetime]
     """Milestone → when the slowest parcel reached it, for those that all parcels did."""
     flags: tuple[str, ...]
     bills: tuple[Bill, ...]
-    findings: list[Finding]
+    findings: tuple[Finding, ...]
     policy: Policy
 
 
@@ -298,11 +301,11 @@ def view(ref: TwinRef, state: ShipmentState, inbox: ShipmentInbox, policy: Polic
         milestones=milestones,
         flags=_flags(words),
         bills=_bills(words),
-        findings=[],
+        findings=(),
         policy=policy,
     )
     seen.status = _status(state, seen)
-    _find(seen, words)
+    seen.findings = tuple(_find(seen, words))
     return seen
 
 
@@ -320,7 +323,7 @@ def _goods_of(ref: TwinRef, state: ShipmentState, inbox: Registers, policy: Poli
     waits = [f"order {order_id}" for order_id in orders if order_id not in acceptances]
     unit_costs: dict[str, Decimal | None] = {}
     for sku in sorted({line.sku for line in state.dispatched.lines}):
-        card = inbox.values.get(item(sku))
+        card = inbox.value(item(sku))
         known = isinstance(card, ItemCard)
         if not known and policy.require_master_data:
             waits.append(f"item {sku}")
@@ -340,11 +343,13 @@ def _lines(state: ShipmentState) -> tuple[ShipmentLine, ...]:
     return state.created.lines if state.created is not None else ()
 
 
-def _common_milestones(state: ShipmentState, words: list[tuple[TwinRef, CarrierWord]]) -> dict[str, datetime]:
+def _common_milestones(
+    state: ShipmentState, words: list[tuple[TwinRef, CarrierWord]]
+) -> Mapping[str, datetime]:
     """A shipment reaches a milestone with its last parcel; a parcel that is further on has passed it."""
     numbers = len(state.dispatched.tracking_numbers) if state.dispatched is not None else 0
     if not words or len(words) < numbers:
-        return {}
+        return NOTHING
     reached = [{one.milestone: one.at for one in word.milestones} for _, word in words]
     common: dict[str, datetime] = {}
     for index, milestone in enumerate(_PROGRESS):
@@ -451,26 +456,26 @@ def _line_cost(unit_cost: Decimal | None, quantity: Decimal, currency: str) -> D
     return None if unit_cost is None else rounded(unit_cost * quantity, currency)
 
 
-def _find(seen: ShipmentView, words: list[tuple[TwinRef, CarrierWord]]) -> None:
+def _find(seen: ShipmentView, words: list[tuple[TwinRef, CarrierWord]]) -> Iterator[Finding]:
     state = seen.state
     for text, event in state.disagreements:
-        seen.findings.append(Finding("sources-disagree", text, (event,)))
+        yield Finding("sources-disagree", text, (event,))
     if state.dispatched is None and seen.milestones:
         first = min(seen.milestones.values())
         text = f"the carrier says {max(seen.milestones, key=_PROGRESS.index)}, the warehouse never dispatched"
         witnesses = tuple(event for _, word in words for one in word.milestones for event in one.witnesses)
         due = first + seen.policy.dispatch_deadline
-        seen.findings.append(Finding("dispatch-missing", text, witnesses, due))
+        yield Finding("dispatch-missing", text, witnesses, due)
     for flag in seen.flags:
-        seen.findings.append(Finding(f"carrier-{flag}", f"the carrier reports {flag}"))
+        yield Finding(f"carrier-{flag}", f"the carrier reports {flag}")
     if seen.goods.waits_for and state.dispatched_at is not None:
         text = f"goods issue waits for {', '.join(seen.goods.waits_for)}"
         due = state.dispatched_at + seen.policy.origin_deadline
-        seen.findings.append(Finding("goods-issue-waits", text, state.dispatched_by, due))
+        yield Finding("goods-issue-waits", text, state.dispatched_by, due)
     for bill in seen.bills:
         if state.dispatched is not None and not _bill_fits(seen, bill):
             text = f"bill {bill.bill_id} of {bill.amount} {bill.currency} is out of tolerance"
-            seen.findings.append(Finding("carrier-bill-mismatch", text, bill.witnesses))
+            yield Finding("carrier-bill-mismatch", text, bill.witnesses)
 
 
 def _bill_fits(seen: ShipmentView, bill: Bill) -> bool:
@@ -510,10 +515,12 @@ def asks(state: ShipmentState) -> dict[TwinRef, Value]:
 
 def changed_contributions(ref: TwinRef, seen: ShipmentView) -> Mapping[TwinRef, Value | None] | None:
     """None where the goods are not the same; orders hear of the way of those that are."""
-    said, seen.inbox.said = seen.inbox.said, (seen.goods, seen.delivery)
-    if said is None or said[0] is not seen.goods:
+    inbox = seen.inbox
+    said, on = inbox.said, inbox.said_on
+    inbox.said, inbox.said_on = seen.goods, seen.delivery
+    if said is not seen.goods:
         return None
-    return {} if said[1] == seen.delivery or seen.state.voided_by is not None else _to_orders(seen)
+    return {} if on == seen.delivery or seen.state.voided_by is not None else _to_orders(seen)
 
 
 def _to_orders(seen: ShipmentView) -> dict[TwinRef, Value]:
@@ -591,10 +598,9 @@ def changed_postings(
     ref: TwinRef, seen: ShipmentView, inbox: ShipmentInbox
 ) -> Mapping[PostingKey, Posting | None] | None:
     """None unless goods and bills are what they were."""
-    planned, inbox.planned = inbox.planned, (seen.goods, seen.bills)
-    if planned is None or planned[0] is not seen.goods:
-        return None
-    return {} if planned[1] == seen.bills else None
+    planned, bills = inbox.planned, inbox.planned_with
+    inbox.planned, inbox.planned_with = seen.goods, seen.bills
+    return {} if planned is seen.goods and bills == seen.bills else None
 
 
 def _accrual(
@@ -635,7 +641,7 @@ def _bill(ref: TwinRef, seen: ShipmentView, bill: Bill, accrual: AccrueFreight) 
 
 
 def findings(ref: TwinRef, seen: ShipmentView) -> tuple[Finding, ...]:
-    return tuple(seen.findings)
+    return seen.findings
 
 
 def document(ref: TwinRef, seen: ShipmentView) -> dict[str, Any]:

@@ -53,7 +53,7 @@ from twins.core.contributions import (
     ShortLine,
     Value,
 )
-from twins.core.rules import NOTHING, Around, Finding, Policy, Rules
+from twins.core.rules import FEW, NOTHING, Around, Few, Finding, Inbox, Policy, Rules, compact
 from twins.core.trail import Trail, between
 
 TRANSITIONS: Mapping[StockStatus, Mapping[type[Fact], tuple[StockStatus, ...]]] = {
@@ -118,18 +118,18 @@ class Inbound(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StockState:
-    documents: HashTrieMap[str, Document] = field(default_factory=HashTrieMap)
+    documents: Mapping[str, Document] = field(default_factory=Few)
     """By kind and the id that sources give them: whoever tells of one again is a witness."""
-    last: Mapping[StockStatus, str] = field(default_factory=dict)
+    last: Mapping[StockStatus, str] = field(default_factory=Few)
     """Status → its last count."""
-    since: Mapping[StockStatus, Decimal] = field(default_factory=dict)
+    since: Mapping[StockStatus, Decimal] = field(default_factory=Few)
     """Own movements after the last count, by status."""
-    sent: Mapping[str, Decimal] = field(default_factory=dict)
+    sent: Mapping[str, Decimal] = field(default_factory=Few)
     """Location → all that was ever transferred there."""
     arrived: Decimal = ZERO
     """All that ever came by transfer."""
     safety: Decimal = ZERO
-    inbound: Mapping[str, Inbound] = field(default_factory=dict)
+    inbound: Mapping[str, Inbound] = field(default_factory=Few)
     disagreements: tuple[tuple[str, EventId], ...] = ()
     trail: Trail = field(default_factory=Trail, compare=False)
 
@@ -141,6 +141,13 @@ class StockState:
 
 
 _UNTOLD = StockState()
+
+
+def _with(documents: Mapping[str, Document], name: str, document: Document) -> Mapping[str, Document]:
+    if isinstance(documents, HashTrieMap):
+        return documents.insert(name, document)
+    both = {**documents, name: document}
+    return compact(both) if len(both) <= FEW else HashTrieMap(both)
 
 
 # --- evolve ----------------------------------------------------------------------------------------------
@@ -231,16 +238,16 @@ def _slip_count(
 
     def slip(state: StockState) -> StockState:
         found = state.documents.get(following)
-        documents, last, since = state.documents.insert(name, count), state.last, state.since
+        documents, last, since = _with(state.documents, name, count), state.last, state.since
         trail = state.trail.then(name)
         if isinstance(found, Count):
             before = (name, count.boundary, count.quantity)
             later = found._replace(
                 before=before[0], since=before[1], base=before[2], own=found.own - count.own
             )
-            documents, trail = documents.insert(following, later), trail.then(following)
+            documents, trail = _with(documents, following, later), trail.then(following)
         else:
-            last = {**last, status: name}
+            last = compact({**last, status: name})
             since = _since(since, status, since.get(status, ZERO) - count.own)
         return replace(state, documents=documents, last=last, since=since, trail=trail)
 
@@ -251,7 +258,7 @@ def _found_more(state: StockState, name: str, delta: Decimal) -> StockState:
     count = state.documents[name]
     assert isinstance(count, Count)
     counted = count._replace(own=count.own + delta)
-    return replace(state, documents=state.documents.insert(name, counted), trail=state.trail.then(name))
+    return replace(state, documents=_with(state.documents, name, counted), trail=state.trail.then(name))
 
 
 _MOVING = (StockAdjusted, StockReceived, StockStatusChanged, TransferredOut, TransferredIn)
@@ -288,7 +295,7 @@ def _count(state: StockState, event: Event, fact: StockCounted) -> Count:
 
 def _witnessed(state: StockState, event: Event, name: str, known: Document, told: Document) -> StockState:
     seen = known._replace(witnesses=(*known.witnesses, event.event_id))
-    state = replace(state, documents=state.documents.insert(name, seen))
+    state = replace(state, documents=_with(state.documents, name, seen))
     if (known.quantity, type(known)) == (told.quantity, type(told)):
         return state
     text = f"{name} is {known.quantity} by {known.witnesses[0]}, {told.quantity} by {event.event_id}"
@@ -300,10 +307,10 @@ def _since(
 ) -> Mapping[StockStatus, Decimal]:
     """One way to say that nothing has moved: no entry."""
     if quantity:
-        return {**since, status: quantity}
+        return compact({**since, status: quantity})
     if status not in since:
         return since
-    return {other: moved for other, moved in since.items() if other is not status}
+    return compact({other: moved for other, moved in since.items() if other is not status})
 
 
 def _filed(state: StockState, name: str, document: Document, moves: _Deltas) -> StockState:
@@ -312,7 +319,7 @@ def _filed(state: StockState, name: str, document: Document, moves: _Deltas) -> 
         since = _since(since, status, since.get(status, ZERO) + delta)
     match document:
         case Count(status=status):
-            last, since = {**last, status: name}, _since(since, status, ZERO)
+            last, since = compact({**last, status: name}), _since(since, status, ZERO)
         case Leg(leg="out", other=goal, quantity=quantity):
             sent = {**sent, goal: sent.get(goal, ZERO) + quantity}
         case Leg(quantity=quantity):
@@ -320,7 +327,7 @@ def _filed(state: StockState, name: str, document: Document, moves: _Deltas) -> 
         case _:
             pass
     return StockState(
-        state.documents.insert(name, document),
+        _with(state.documents, name, document),
         last,
         since,
         sent,
@@ -518,7 +525,7 @@ class _Reservations:
 
 
 @dataclass(slots=True)
-class StockInbox:
+class StockInbox(Inbox):
     """Words of any number of neighbours, kept so that the change of one costs the same among many."""
 
     moves: dict[str, _Moves] | None = None
@@ -603,7 +610,7 @@ class StockInbox:
 
 class StockView(Struct, gc=False):
     state: StockState
-    on_hand: dict[StockStatus, Decimal]
+    on_hand: Mapping[StockStatus, Decimal]
     moved: Mapping[str, HashTrieMap[datetime, Decimal]]
     """Status → boundary of a count → what others moved since the one before, where they ever moved any."""
     reserved: Decimal
@@ -653,7 +660,7 @@ def view(ref: TwinRef, state: StockState, inbox: StockInbox, policy: Policy) -> 
         changed |= {stock(sku_and_location(ref)[0], location) for location in inbox.destinations}
     return StockView(
         state,
-        on_hand,
+        compact(on_hand),
         {status: others.sums for status, others in moves.items()} if moves else NOTHING,
         ZERO if reservations is None else plain(reservations.total),
         _NO_MAP if reservations is None else reservations.short,

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import Any, Self
 
 from msgspec import Struct
 from rpds import HashTrieMap, HashTrieSet
@@ -27,11 +27,13 @@ from twins.core.contributions import Contribution, CustomerCard, Forwarded, Item
 from twins.core.history import Arrival, Checkpoint, Folded, Held, History
 from twins.core.kinds import RULES
 from twins.core.ledger import Ledger, Record, Status, answered, plan, resent
-from twins.core.rules import NOTHING, Finding, Inbox, Policy, Rules, nothing
+from twins.core.rules import Finding, Inbox, Policy, Rules, nothing, put, without, word
 
 CHECKPOINT_GROWTH = Decimal("1.25")
 """A stored checkpoint is replaced when the history before it has grown by a quarter."""
 _NONE: HashTrieMap[Any, Any] = HashTrieMap()
+_NO_LEDGER = Ledger()
+"""Of all that have no record yet."""
 REPLIES = (PostingConfirmed, PostingRejected, PostingAnnulled, PostingResent, PostingLost)
 
 
@@ -189,10 +191,9 @@ class Twin:
     rules: Rules[Any, Any, Any]
     history: History[Any]
     inbox: Inbox
-    registers: dict[TwinRef, Contribution] = field(default_factory=nothing)
-    ledger: Ledger = field(default_factory=Ledger)
+    ledger: Ledger = field(default_factory=lambda: _NO_LEDGER)
     version: int = 0
-    contributed: dict[TwinRef, Value] = field(default_factory=nothing)
+    contributed: Mapping[TwinRef, Value] = field(default_factory=nothing)
     replies: dict[EventId, Event] = field(default_factory=nothing)
     _kept: Checkpoint[Any] | None = None
     """The checkpoint in storage."""
@@ -212,13 +213,19 @@ class Twin:
     _seen: Any = None
     _snapshot: Snapshot | None = None
 
+    @property
+    def registers(self) -> dict[TwinRef, Contribution]:
+        """What others maintain here, as it came."""
+        words = self.inbox.words.items()
+        return {source: Contribution(source, self.ref, *said) for source, said in words}
+
     @classmethod
-    def new(cls, ref: TwinRef, policy: Policy) -> Twin:
+    def new(cls, ref: TwinRef, policy: Policy) -> Self:
         rules = RULES[ref.kind]
         return cls(ref, policy, rules, History(rules.initial, rules.evolve, rules.slip_in), rules.inbox())
 
     @classmethod
-    def restore(cls, ref: TwinRef, policy: Policy, stored: Stored) -> Twin:
+    def restore(cls, ref: TwinRef, policy: Policy, stored: Stored) -> Self:
         """Rebuild a twin that was at rest: nothing it once said is said again; a new one has said nothing."""
         twin = cls.new(ref, policy)
         twin._kept, twin._kept_is_stale = stored.checkpoint, stored.has_void_checkpoint
@@ -231,11 +238,21 @@ class Twin:
         for contribution in stored.registers:
             twin.absorb(contribution)
         for record in sorted(stored.records, key=lambda one: (one.key, one.version)):
-            twin.ledger.put(record)
+            twin._file(record)
         twin.version = stored.version
         if stored.version:
-            twin._settle_contributions()
+            twin._recall()
         return twin
+
+    def _recall(self) -> None:
+        """Know what was said, without saying it."""
+        seen = self._look()
+        if self.rules.echo is not None:
+            self._askers, self._echoed = None, self.rules.echo(seen)
+            return
+        said = {target: value for target, value in self._wanted(seen).items() if value is not None}
+        if said:
+            self.contributed = put(self.contributed, said)
 
     def accept(self, event: Event) -> Arrival:
         """Take an event of this twin into its set."""
@@ -258,11 +275,12 @@ class Twin:
 
     def absorb(self, contribution: Contribution) -> bool:
         """Put a neighbour's word into its register. False where it is known, or older than what is known."""
-        known = self.registers.get(contribution.source)
+        words = self.inbox.words
+        known = words.get(contribution.source)
         if known is not None and known.version >= contribution.version:
             return False
-        self.registers = self.registers or {}
-        self.registers[contribution.source] = contribution
+        said = word(contribution.version, contribution.value)
+        self.inbox.words = put(words, {contribution.source: said})
         old = known.value if known is not None else None
         if isinstance(old, Forwarded) or isinstance(contribution.value, Forwarded):
             self._forwarded(contribution.source, old, contribution.value)
@@ -278,11 +296,12 @@ class Twin:
         if self.rules.asks is None:
             return []
         asks = self.rules.asks(self.history.folded().state)
-        fresh = {target: value for target, value in asks.items() if target not in self.contributed}
+        said = self.contributed
+        fresh = {target: value for target, value in asks.items() if target not in said}
         if not fresh:
             return []
         self.version += 1
-        self.contributed = {**self.contributed, **fresh}
+        self.contributed = put(said, fresh)
         return [self._contribution(target, value) for target, value in fresh.items()]
 
     def settle(self) -> list[Contribution]:
@@ -304,7 +323,7 @@ class Twin:
             return [], []
         commands, records = plan(desired, self.ledger, whole=whole)
         for record in records:
-            self.ledger.put(record)
+            self._file(record)
         records = [*self._records, *records]
         again = [
             Command(Action.REVERSE, one.version, one.posting, one.again)
@@ -337,8 +356,7 @@ class Twin:
 
     def snapshot(self) -> Snapshot:
         if self._folded is None:  # new, and nobody has told it anything: it has told nobody anything either
-            self._settle_contributions()
-            self.contributed, self._spoke = NOTHING, False
+            self._look()
         if self._snapshot is None:
             assert self._folded is not None
             self._snapshot = Snapshot(
@@ -347,11 +365,9 @@ class Twin:
                 self.rules.status(self._seen),
                 self._seen,
                 self._folded.held,
-                (
-                    *self.rules.findings(self.ref, self._seen),
-                    *self._ledger_findings(),
-                    *self._held_findings(self._folded),
-                ),
+                self.rules.findings(self.ref, self._seen)
+                + self._ledger_findings()
+                + self._held_findings(self._folded),
                 self.ledger.records,
                 self.history.conflicts,
                 self.history.retracted,
@@ -371,12 +387,17 @@ class Twin:
     def _is_spoken_to(self) -> bool:
         """By others than master data that answers its own question."""
         return any(
-            word.value is not None and not isinstance(word.value, ItemCard | CustomerCard)
-            for word in self.registers.values()
+            value is not None and not isinstance(value, ItemCard | CustomerCard)
+            for _, value in self.inbox.words.values()
         )
 
     def live_postings(self) -> dict[PostingKey, Posting]:
         return self.ledger.live()
+
+    def _file(self, record: Record) -> None:
+        if self.ledger is _NO_LEDGER:
+            self.ledger = Ledger()
+        self.ledger.put(record)
 
     def _reply(self, event: Event) -> Arrival:
         if event.event_id in self.replies:
@@ -405,7 +426,7 @@ class Twin:
             after = resent(after, asked)
         if after == before:
             return
-        self.ledger.put(after)
+        self._file(after)
         self._records += (after,)
         if before.again != after.again or (asked is not None and after.status is Status.ANNULLED):
             self._reopened += (after,)
@@ -420,24 +441,26 @@ class Twin:
                 self.history.discard(event_id)
                 self.history.add(event)
 
-    def _settle_contributions(self) -> list[Contribution]:
+    def _look(self) -> Any:
         self._folded = self.history.folded()
-        seen = self._seen = self.rules.view(self.ref, self._folded.state, self.inbox, self.policy)
+        self._seen = self.rules.view(self.ref, self._folded.state, self.inbox, self.policy)
+        return self._seen
+
+    def _settle_contributions(self) -> list[Contribution]:
+        seen = self._look()
         if self.rules.echo is not None:
             return self._echo(self.rules.echo(seen))
         wanted = self._wanted(seen)
         changed = [
             self._contribution(target, value)
             for target, value in wanted.items()
-            if (said := self.contributed.get(target)) is not value and said != value
+            if (before := self.contributed.get(target)) is not value and before != value
         ]
-        if changed:
-            self.contributed = self.contributed or {}
+        if said := {one.target: one.value for one in changed if one.value is not None}:
+            self.contributed = put(self.contributed, said)
         for one in changed:
             if one.value is None:
-                del self.contributed[one.target]
-            else:
-                self.contributed[one.target] = one.value
+                self.contributed = without(self.contributed, one.target)
         return changed
 
     def _wanted(self, seen: Any) -> Mapping[TwinRef, Value | None]:
@@ -455,15 +478,17 @@ class Twin:
 
     def _echo(self, value: Value | None) -> list[Contribution]:
         """Answer those who asked; tell everyone only when the answer has changed."""
-        askers, self._askers = self._askers or set(), None
+        words, askers, self._askers = self.inbox.words, self._askers or set(), None
         targets: Iterable[TwinRef] = askers
         silent = value is None and self._echoed is None
-        if value != self._echoed:
-            targets = {source for source, known in self.registers.items() if known.value is not None}
+        if value == self._echoed:
+            value = self._echoed  # one object, however many keep it
+        else:
+            targets = {source for source, (_, asks) in words.items() if asks is not None}
             targets |= askers
         self._echoed = value
         answers = [
-            self._contribution(target, value if self.registers[target].value is not None else None)
+            self._contribution(target, value if words[target].value is not None else None)
             for target in sorted(targets)
         ]
         return [] if silent else answers
@@ -471,16 +496,18 @@ class Twin:
     def _contribution(self, target: TwinRef, value: Value | None) -> Contribution:
         return Contribution(self.ref, target, self.version, value)
 
-    def _ledger_findings(self) -> list[Finding]:
+    def _ledger_findings(self) -> tuple[Finding, ...]:
         if not self.ledger.refused:
-            return []
-        return [
+            return ()
+        return tuple(
             Finding("posting-rejected", f"{record.key}: {record.reason}", record.posting.justified_by)
             for _, record in sorted(self.ledger.refused.items(), key=lambda one: one[0])
-        ]
+        )
 
-    def _held_findings(self, folded: Folded[Any]) -> list[Finding]:
-        return [
+    def _held_findings(self, folded: Folded[Any]) -> tuple[Finding, ...]:
+        if not folded.held:
+            return ()
+        return tuple(
             Finding(
                 "event-held",
                 f"{one.event.type} waits for {one.waits_for}",
@@ -488,4 +515,4 @@ class Twin:
                 one.event.time + self.policy.origin_deadline,
             )
             for one in folded.held
-        ]
+        )
