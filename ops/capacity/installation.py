@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import exp, expm1
 
 from ops.capacity.counted import Counted, mail
 from ops.capacity.measured import Assumed, Measured, activation_us
 from twins.core.portions import LEAST, SHARE
+from twins.runtime.gathering import TOGETHER_MAX
 
 BATCH_MAX = 500
 LANES = 2
@@ -24,7 +24,7 @@ class Inputs:
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """One prefix of queues, one database. *one_turn* and *taken_at_once* are not built."""
+    """One prefix of queues, one database. *taken_at_once* is not built."""
 
     hosts: int = 1
     ingests: int = 1
@@ -32,20 +32,17 @@ class Installation:
     """Messages of each queue that an ingest actor holds."""
     latency_target_s: float = 0.1
     """TWINSYNC_LATENCY_TARGET_MS: a portion of scans may occupy a host for a share of it."""
-    one_turn: bool = False
-    """A host takes all calls that wait in one turn, and scans have the next. Otherwise each call of messages
-    is a turn, mail goes with the first of them or has its own, and scans come when nobody else waits."""
     taken_at_once: bool = False
     """Letters leave the mail by one statement for all of a turn; otherwise by one each."""
 
     @property
     def built(self) -> bool:
-        return not (self.one_turn or self.taken_at_once)
+        return not self.taken_at_once
 
 
 AS_BUILT = Installation()
 """The most that one host carries; more hosts carry less each, see `limits`."""
-GATHERED = Installation(hosts=4, ingests=3, one_turn=True, taken_at_once=True)
+GATHERED = Installation(hosts=4, ingests=3, taken_at_once=True)
 """What could carry several times as much as one host in one installation."""
 
 
@@ -108,15 +105,16 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Cycle:
-    """What a full host does from one portion of scans to the next: so many turns of these kinds."""
+    """What a full host does from one portion of scans to the next: a turn of these, so many of all else."""
 
     messages: float
     scans: Turn
-    pressing: list[tuple[float, Turn]]
+    pressing: Turn
+    times: float
 
     @property
     def turns(self) -> list[tuple[float, Turn]]:
-        return [(1.0, self.scans), *self.pressing]
+        return [(1.0, self.scans), (self.times, self.pressing)]
 
 
 def _turn(inputs: Inputs, shape: Installation, messages: float, letters: float, absent: float) -> Turn:
@@ -129,21 +127,17 @@ def _turn(inputs: Inputs, shape: Installation, messages: float, letters: float, 
 
 
 def _cycle(inputs: Inputs, shape: Installation, absent: float) -> Cycle:
-    """A portion of scans, and all else that came with it: a call of each ingest actor, and mail."""
+    """A portion of scans, and all that came with it, mail included: in one turn, as long as it may be."""
     bulk = inputs.counted.bulk_share
     scans = portion(inputs, shape, absent)
     messages = scans / bulk
     pressing, letters = messages - scans, messages * mail(inputs.counted, shape.hosts)
-    calls = max(1.0 if shape.one_turn else float(shape.ingests), pressing / BATCH_MAX)
-    alone = 0.0 if shape.one_turn else _turns_of_mail(calls + 1, letters, shape.hosts)
-    each = letters / (calls + alone)
+    times = max(1.0, (pressing + letters) / TOGETHER_MAX)
     return Cycle(
         messages,
         _turn(inputs, shape, scans, 0.0, absent),
-        [
-            (calls, _turn(inputs, shape, pressing / calls, each, absent)),
-            (alone, _turn(inputs, shape, 0.0, each, absent)),
-        ],
+        _turn(inputs, shape, pressing / times, letters / times, absent),
+        times,
     )
 
 
@@ -155,41 +149,22 @@ def portion(inputs: Inputs, shape: Installation, absent: float = 0.0) -> float:
     return min(max(room_us / message_us, float(LEAST)), float(BATCH_MAX))
 
 
-def _turns_of_mail(others: float, letters: float, hosts: int) -> float:
-    """Turns a cycle that only mail has, beside so many *others*.
-
-    Mail that came during a turn has the next. All hosts take turns alike, and each tells the others what its
-    turn has led to: so turns make turns, until one passes in which nobody was told anything. The more turns
-    share the letters, the sooner that is.
-    """
-    if hosts == 1:
-        return 0.0
-    least, most = others, others * exp(hosts - 1)
-    for _ in range(60):
-        turns = (least + most) / 2
-        calls_a_turn = (hosts - 1) * -expm1(-letters / turns / (hosts - 1))
-        least, most = (turns, most) if others * exp(calls_a_turn) > turns else (least, turns)
-    return least - others
-
-
 def _overlapping(cycle: Cycle, inputs: Inputs) -> float:
-    """µs of a cycle. What presses comes in any order, and scans after it.
+    """µs of a cycle.
 
     What comes next is folded while this is committed, but for the part that is the thread's, and both must
     have ended: where long turns alternate with short ones, folding and committing hide little of each other.
     That came out of the simulation.
     """
     a = inputs.assumed
-    many = sum(times for times, _ in cycle.pressing)
-    shares = [(times / many, turn) for times, turn in cycle.pressing]
 
     def both(this: Turn, following: Turn) -> float:
         in_thread = (this.commit_us - a.replica_us) * a.commit_in_host
         return max(this.commit_us, in_thread + following.fold_us)
 
-    total = sum(share * (both(cycle.scans, one) + both(one, cycle.scans)) for share, one in shares)
-    between = sum(one * other * both(this, following) for one, this in shares for other, following in shares)
-    return total + (many - 1) * between
+    scans, pressing = cycle.scans, cycle.pressing
+    between = (cycle.times - 1) * both(pressing, pressing)
+    return both(scans, pressing) + between + both(pressing, scans)
 
 
 def fold_us(inputs: Inputs, shape: Installation, absent: float) -> float:
@@ -212,11 +187,7 @@ def batch_when_full(shape: Installation) -> float:
 
 
 def limits(inputs: Inputs, shape: Installation, absent: float = 0.0) -> dict[str, float]:
-    """Place → messages a second at which it is full, were it alone.
-
-    What it does not know: calls of several ingest actors that come in turn keep scans from having one, which
-    the simulation does.
-    """
+    """Place → messages a second at which it is full, were it alone."""
     one = work(inputs, shape, absent)
     fuller = max(inputs.counted.bulk_share, 1 - inputs.counted.bulk_share)
     return {

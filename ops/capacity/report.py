@@ -43,8 +43,7 @@ ANOTHER_REGION_US = 30_000.0
 SHAPES: tuple[Installation, ...] = (
     *(Installation(hosts=hosts) for hosts in (1, 2, 4, 8)),
     *(shipped(hosts) for hosts in (2, 4, 8)),
-    *(replace(shipped(hosts), one_turn=True) for hosts in (2, 4, 8)),
-    *(replace(shipped(hosts), one_turn=True, taken_at_once=True) for hosts in (2, 4, 8)),
+    *(replace(shipped(hosts), taken_at_once=True) for hosts in (2, 4, 8)),
 )
 
 
@@ -129,7 +128,6 @@ def _named(shape: Installation) -> str:
     words = [
         f"{shape.hosts} host{'s' * (shape.hosts > 1)}",
         f"{shape.ingests} ingest{'s' * (shape.ingests > 1)}",
-        *["all that waits in one turn"] * shape.one_turn,
         *["all letters in one statement"] * shape.taken_at_once,
     ]
     return ", ".join(words) + ("" if shape.built else ": **not built**")

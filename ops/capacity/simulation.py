@@ -2,8 +2,8 @@
 
 The shapes are the product's: an ingest takes messages one after the other within its prefetch; each of its
 lanes has one batch of at most 500 under way for each host while the next gathers, and a second where that one
-is full; a host folds a batch while the one before is committed, in one thread that also makes the rows. Its
-mail goes to other hosts, which take it with whatever they take next, but for scans: those come last, in
+is full; a host folds a batch while the one before is committed, in one thread that also makes the rows. It
+takes all calls together that wait by then, mail of other hosts among them, but for scans: those come last, in
 portions. Installations share a database: so many transactions at once, and one log. Times are drawn around
 what was measured.
 """
@@ -20,6 +20,7 @@ from random import Random
 
 from ops.capacity.installation import BATCH_MAX, LANES, Inputs, Installation, commit_letter_us, fold_us
 from twins.core.portions import Portions
+from twins.runtime.gathering import TOGETHER_MAX
 from twins.runtime.turn import GIVES_WAY_MAX
 
 SCANS = LANES - 1
@@ -170,12 +171,17 @@ class Message:
 
 @dataclass(slots=True)
 class Job:
-    """What a host was called with: a lane's batch, or mail, which then has no messages."""
+    """What a host was called with: a lane's batch, or mail."""
 
     messages: list[Message]
     """Of scans, those that no turn has taken yet."""
     may_wait: bool
     done: Then
+    letters: int = 0
+
+    @property
+    def size(self) -> int:
+        return len(self.messages) + self.letters
 
 
 @dataclass(slots=True)
@@ -365,16 +371,14 @@ class Host:
         self.thread = Thread(sim)
         self.messages = self.letters_waiting = 0
         self.committing_s = 0.0
-        self._pressing: deque[Job] = deque()
+        self._pressing: deque[list[Job]] = deque()
+        """Those that wait for the same turn. Who comes joins the last."""
         self._scans: deque[Job] = deque()
         """They have a turn while nobody presses, or when they have given way often enough."""
         self._given_way = 0
         self._ahead = 0
-        """Those that press and go before scans that give way once more."""
+        """Turns of those that press, before scans that give way once more."""
         self._portions = Portions(sim.shape.latency_target_s)
-        self._pressed_last = False
-        self._mail = 0
-        """Letters for the next turn."""
         self._folding: Taken | None = None
         self._folded: Taken | None = None
         self._committing = False
@@ -388,14 +392,15 @@ class Host:
         if job.may_wait:
             self._scans.append(job)
         else:
-            self._portions.others_came(self._sim.now)
-            self._pressing.append(job)
+            self._join(job)
         self._turn()
 
-    def absorb(self, letters: int) -> None:
-        self._mail += letters
-        self._pressing.append(Job([], False, lambda: None))
-        self._turn()
+    def _join(self, job: Job) -> None:
+        last = self._pressing[-1] if self._pressing else []
+        if not last or sum(one.size for one in last) + job.size > TOGETHER_MAX:
+            self._pressing.append([job])
+        else:
+            last.append(job)
 
     def _turn(self) -> None:
         if self._folding is not None or self._folded is not None:
@@ -407,12 +412,8 @@ class Host:
             self.thread.spend(mean, lambda: self._has_folded(taken, began))
 
     def _taken(self) -> Taken | None:
-        """Whoever presses takes all mail with it; a call whose mail is taken already has nothing to do."""
-        if self._sim.shape.one_turn:
-            return self._alternating()
-        while self._pressing and not self._have_given_way():
-            if (job := self._pressing.popleft()).messages or self._mail:
-                return self._pressed([job])
+        if self._pressing and not self._have_given_way():
+            return self._pressed(self._pressing.popleft())
         self._given_way = self._ahead = 0
         return self._portion() if self._scans else None
 
@@ -427,20 +428,16 @@ class Host:
         self._ahead -= 1
         return False
 
-    def _alternating(self) -> Taken | None:
-        """All that presses in one turn, scans in the next. Not built."""
-        if self._pressing and not (self._scans and self._pressed_last):
-            jobs = list(self._pressing)
-            self._pressing.clear()
-            return self._pressed(jobs)
-        return self._portion() if self._scans else None
-
     def _pressed(self, jobs: list[Job]) -> Taken:
-        letters, self._mail, self._pressed_last = self._mail, 0, True
-        return Taken(jobs, [message for job in jobs for message in job.messages], letters)
+        taken = Taken(
+            jobs, [message for job in jobs for message in job.messages], sum(job.letters for job in jobs)
+        )
+        if taken.messages:
+            self._portions.others_came(self._sim.now, len(taken.messages))
+        return taken
 
     def _portion(self) -> Taken:
-        job, self._pressed_last = self._scans.popleft(), False
+        job = self._scans.popleft()
         size = self._portions.size(len(job.messages), self._sim.now)
         portion, job.messages = job.messages[:size], job.messages[size:]
         return Taken([job], portion, 0)
@@ -503,7 +500,7 @@ class Host:
 
     def _posted(self, host: Host, letters: int) -> Then:
         def there() -> None:
-            host.absorb(letters)
+            host.take(Job([], False, lambda: None, letters))
 
         return there
 

@@ -146,10 +146,12 @@ async def test_a_batch_that_builds_upon_one_that_failed_fails_with_it(store: Fic
 
 
 async def test_who_gives_up_waiting_leaves_nothing_in_memory_that_is_not_stored(store: FickleStore) -> None:
-    """Cancelled between folding and committing, the batch was known from then on and never stored."""
+    """Cancelled between folding and committing, its batch was known from then on and never stored. It is."""
     one = host(store)
     store.gate = asyncio.Event()
     first = asyncio.create_task(one.take(messages(placed())))
+    while not one._is_committing:
+        await asyncio.sleep(0)
     second = asyncio.create_task(one.take(messages(placed(order="SO-2"))))
     while not one._turn.locked():
         await asyncio.sleep(0)
@@ -162,7 +164,7 @@ async def test_who_gives_up_waiting_leaves_nothing_in_memory_that_is_not_stored(
     with contextlib.suppress(asyncio.CancelledError):
         await second
     (verdict,) = await one.take(messages(placed(order="SO-2")))
-    assert verdict == Taken(Arrival.NEW)
+    assert verdict == Taken(Arrival.DUPLICATE)
     assert (await store.load([order("SO-2")]))[order("SO-2")].version > 0
 
 

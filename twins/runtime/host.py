@@ -25,6 +25,7 @@ from twins.core.rules import Policy
 from twins.core.twin import Snapshot, Twin
 from twins.outage import Outage
 from twins.ports import Archived, Clock, Closed, Fault, Publication, Rejected, Taken, TwinStore, Verdict
+from twins.runtime.gathering import Call, Gathering, answer
 from twins.runtime.known import Known, digest
 from twins.runtime.stamps import RENEW_S, TRUST_S, Board
 from twins.runtime.turn import Turn
@@ -82,21 +83,37 @@ class HostCounts:
 
 
 @dataclass(slots=True)
-class _Resident:
-    """A committed twin as readers see it, and when it was last of use."""
+class _Resident(Twin):
+    """A twin in memory, what readers see of it, and when it was last of use."""
 
-    snapshot: Snapshot
-    used: float
+    shown: Snapshot | None = None
+    """As it was last committed; None: it has only just been loaded."""
+    used: float = 0.0
     encoded: dict[Aspect, bytes] | None = None
+    """JSON of what is shown."""
+
+    def show(self, snapshot: Snapshot, now: float) -> None:
+        self.shown, self.used, self.encoded = snapshot, now, None
+
+    def told(self, aspect: Aspect) -> tuple[int, bytes] | None:
+        """Version and JSON of what is shown, made once a version however often it is read."""
+        if self.shown is None or not self.shown.exists:
+            return None
+        self.encoded = self.encoded or {}
+        if aspect not in self.encoded:
+            self.encoded[aspect] = _encoded(self.shown, aspect)
+        return self.shown.version, self.encoded[aspect]
 
 
 @dataclass(frozen=True, slots=True)
 class _Folded:
     """A batch that is folded and not yet committed."""
 
-    residents: dict[TwinRef, Twin]
+    calls: list[Call]
+    residents: dict[TwinRef, _Resident]
     """The memory it was folded into, which is given up where a commit fails."""
     effects: Effects
+    letters: list[Contribution]
     placement: Placement
     arrivals: list[Arrival]
     shown: dict[TwinRef, Snapshot]
@@ -110,7 +127,8 @@ Post = Callable[[Sequence[Contribution]], Awaitable[None]]
 
 
 class TwinHost:
-    """Takes batches for its twins, one after the other: those that the placement names it for.
+    """Takes batches for its twins, one after the other: those that the placement names it for. All calls that
+    wait by then are one batch.
 
     Nothing is shown to a reader, handed to another host or acknowledged before it is committed. While one
     batch is being committed the next is folded on top of it; it is committed only if the one before was.
@@ -170,13 +188,12 @@ class TwinHost:
         """Where the last look ended, unless it came to the end."""
         self._epoch = 0
         self._turn = Turn()
+        self._gathering = Gathering(self._turn, self._begin)
         self._portions = Portions() if latency_target is None else Portions(latency_target.total_seconds())
         self._committing: asyncio.Task[None] | None = None
-        self._twins: dict[TwinRef, Twin] = {}
-        self._shown: dict[TwinRef, _Resident] = {}
+        self._twins: dict[TwinRef, _Resident] = {}
+        """Those that were idle longest come first."""
         self._drained_until = 0.0
-        self._mail: list[Contribution] = []
-        """What other hosts have sent, for the next batch."""
         self._errands: set[asyncio.Task[None]] = set()
 
     # --- taking
@@ -216,24 +233,15 @@ class TwinHost:
         return list(await self._take(list(events)))
 
     async def absorb(self, contributions: Sequence[Contribution]) -> None:
-        """Take in what twins of other hosts maintain here, together with whatever is taken next.
-
-        It may return before that is committed: until then storage keeps it as mail, and it is sent again.
-        Raises: Elsewhere, having taken none of it.
-        """
-        if not self._are_mine(one.target for one in contributions):
-            await self.look()
-            self._check_mine(one.target for one in contributions)
-        self._mail += contributions
-        await self._run([])
+        """Take in what twins of other hosts maintain here. Raises: Elsewhere, having taken none of it."""
+        if contributions:
+            await self._gathering.take((), contributions)
 
     async def _take(self, events: list[Event], *, may_wait: bool = False) -> list[Verdict]:
         if not events:
             return []
-        if not may_wait:
-            self._portions.others_came(monotonic(), len(events))
         try:
-            return [_TAKEN[arrival] for arrival in await self._run(events, may_wait=may_wait)]
+            return [_TAKEN[arrival] for arrival in await self._gathering.take(events, may_wait=may_wait)]
         except (TransientFailure, Fenced):
             raise
         except Exception:  # noqa: BLE001 - top of the loop
@@ -243,7 +251,8 @@ class TwinHost:
     async def _take_alone(self, event: Event) -> Verdict:
         """After a batch failed by our fault: keep the others, put the culprit among the dead letters."""
         try:
-            return _TAKEN[(await self._run([event]))[0]]
+            (arrival,) = await self._gathering.take([event], alone=True)
+            return _TAKEN[arrival]
         except (TransientFailure, Fenced):
             raise
         except Exception as error:  # noqa: BLE001 - top of the loop
@@ -255,6 +264,7 @@ class TwinHost:
 
         But for a while only: whoever meant to move it may have died.
         """
+        await asyncio.sleep(0)  # who has called by now is in the queue before this
         async with self._turn.mine():
             await self._rest()
             self._drained_until = monotonic() + DRAINED_S
@@ -265,50 +275,57 @@ class TwinHost:
     def _is_drained(self) -> bool:
         return monotonic() < self._drained_until
 
-    async def _run(self, events: list[Event], *, may_wait: bool = False) -> list[Arrival]:
-        async with self._turn.mine(may_wait=may_wait):
-            if self._is_drained:
-                raise Moving(f"{self.name} is moving to another node")
-            if not events and not self._mail:
-                return []
-            await self._claim()
-            if not self._are_mine(event.subject for event in events):
-                await self._look()
-                self._check_mine(event.subject for event in events)
-            contributions = [one for one in self._mail if self._is_mine(one.target)]
-            self._mail = []
-            folded = await self._fold(events, contributions, may_wait=may_wait)
-            try:
-                await self._rest()
-            except asyncio.CancelledError:  # what is folded and never committed must not stay in memory
-                await self._rest()
-                self._forget()
-                raise
-            if folded.residents is not self._twins:
-                self._drop(folded.effects.touched)
-                if self._placement is not folded.placement:
-                    raise Elsewhere(self._placement)
-                raise TransientFailure("the batch that this one was folded upon was not committed")
-            self._passivate(folded.shown)
-            committing = self._committing = asyncio.create_task(self._commit(folded, contributions))
-        await asyncio.shield(committing)
-        return folded.arrivals
+    async def _begin(self, calls: list[Call], may_wait: bool) -> asyncio.Task[None] | None:
+        """Fold what is asked, and begin to commit it."""
+        if self._is_drained:
+            raise Moving(f"{self.name} is moving to another node")
+        await self._claim()
+        calls = await self._admitted(calls)
+        if not calls:
+            return None
+        folded = await self._fold(calls, may_wait=may_wait)
+        await self._rest()
+        if folded.residents is not self._twins:
+            self._drop(folded.effects.touched)
+            if self._placement is not folded.placement:
+                raise Elsewhere(self._placement)
+            raise TransientFailure("the batch that this one was folded upon was not committed")
+        self._passivate(folded.shown)
+        self._committing = asyncio.create_task(self._commit(folded))
+        return self._committing
 
-    async def _fold(
-        self, events: list[Event], contributions: Sequence[Contribution], *, may_wait: bool
-    ) -> _Folded:
+    async def _admitted(self, calls: list[Call]) -> list[Call]:
+        """Those that are of this host alone. The others are told where their twins live."""
+        if self._are_mine(ref for call in calls for ref in call.refs()):
+            return calls
+        await self._look()
+        admitted: list[Call] = []
+        for call in calls:
+            if self._are_mine(call.refs()):
+                admitted.append(call)
+            else:
+                self.counts.elsewhere += 1
+                call.failed(Elsewhere(self._placement))
+        return admitted
+
+    async def _fold(self, calls: list[Call], *, may_wait: bool) -> _Folded:
         started, placement = monotonic(), self._placement
-        batch = Batch(self._twins, lambda ref: placement.host_of(ref) == self.name)
+        events = [event for call in calls for event in call.events]
+        letters = [letter for call in calls for letter in call.letters]
+        if events and not may_wait:
+            self._portions.others_came(started, len(events))
+        residents = self._twins
+        batch = Batch(residents, lambda ref: placement.host_of(ref) == self.name)
         loaded: set[TwinRef] = set()
         try:
-            batch.deliver(events, contributions)
+            batch.deliver(events, letters)
             loaded.update(batch.missing())
-            await self._activate(batch.residents, loaded)
-            loaded |= await self._complete(batch.residents, events)
+            await self._activate(residents, loaded)
+            loaded |= await self._complete(residents, events)
             while True:
                 if missing := batch.missing():
                     loaded.update(missing)
-                    await self._activate(batch.residents, missing)
+                    await self._activate(residents, missing)
                 if not batch.step():
                     break
             effects = batch.finish()
@@ -316,13 +333,21 @@ class TwinHost:
             await self._rest()
             self._forget()
             raise
-        unchanged = {ref: batch.residents[ref].snapshot() for ref in loaded if ref not in effects.touched}
+        unchanged = {ref: residents[ref].snapshot() for ref in loaded if ref not in effects.touched}
         shown = unchanged | effects.touched
         return _Folded(
-            batch.residents, effects, placement, batch.arrivals, shown, monotonic() - started, may_wait
+            calls,
+            residents,
+            effects,
+            letters,
+            placement,
+            batch.arrivals,
+            shown,
+            monotonic() - started,
+            may_wait,
         )
 
-    async def _complete(self, residents: dict[TwinRef, Twin], events: list[Event]) -> set[TwinRef]:
+    async def _complete(self, residents: dict[TwinRef, _Resident], events: list[Event]) -> set[TwinRef]:
         """Give twins that a checkpoint restored their whole history, where an event needs it.
 
         One that sorts before the checkpoint does, and one that may be known without being in memory.
@@ -352,14 +377,14 @@ class TwinHost:
             await asyncio.wait([self._committing])
             self._committing = None
 
-    async def _commit(self, folded: _Folded, contributions: Sequence[Contribution]) -> None:
+    async def _commit(self, folded: _Folded) -> None:
         started = monotonic()
         try:
-            if folded.effects.touched or contributions:
+            if folded.effects.touched or folded.letters:
                 await self._until_distrusted(folded.effects.touched)
                 started = monotonic()
                 await self._store.commit(
-                    self.name, self._epoch, folded.effects, contributions, folded.placement
+                    self.name, self._epoch, folded.effects, folded.letters, folded.placement
                 )
         except Elsewhere as elsewhere:
             self.counts.elsewhere += 1
@@ -377,11 +402,11 @@ class TwinHost:
         if not self._turn.locked():
             self._passivate(())
         self._errand(folded.effects.mail.values(), bool(folded.effects.commands))
+        answer(folded.calls, folded.arrivals)
 
     def _forget(self) -> None:
         """What is in memory may be ahead of what is committed; storage knows better."""
         self._twins = {}
-        self._shown = {}
 
     async def _claim(self) -> None:
         if not self._epoch:
@@ -393,12 +418,15 @@ class TwinHost:
             _log.info("host_started", host=self.name, epoch=self._epoch)
 
     async def _activate(
-        self, residents: dict[TwinRef, Twin], refs: Collection[TwinRef], *, whole: bool = False
+        self, residents: dict[TwinRef, _Resident], refs: Collection[TwinRef], *, whole: bool = False
     ) -> None:
         if not refs:
             return
         for ref, stored in (await self._store.load(refs, whole=whole)).items():
-            residents[ref] = Twin.restore(ref, self._policy, stored)
+            twin, known = _Resident.restore(ref, self._policy, stored), residents.get(ref)
+            if known is not None:  # its readers go on seeing what they saw
+                twin.shown, twin.used, twin.encoded = known.shown, known.used, known.encoded
+            residents[ref] = twin
         self.counts.activations += len(refs)
 
     def _count(self, folded: _Folded, commit_s: float) -> None:
@@ -481,12 +509,11 @@ class TwinHost:
             self._board.go_by(placement.version)
         if placement.version == before.version + 1:
             self._twins = {ref: twin for ref, twin in self._twins.items() if self._is_mine(ref)}
-            self._shown = {ref: shown for ref, shown in self._shown.items() if self._is_mine(ref)}
             self._inherit(before)
         else:
             self._forget()
             self._inherit(None)
-        _log.info("host_placed", host=self.name, version=placement.version, residents=len(self._shown))
+        _log.info("host_placed", host=self.name, version=placement.version, residents=len(self._twins))
 
     def _inherit(self, before: Placement | None) -> None:
         if self._boards:
@@ -513,8 +540,9 @@ class TwinHost:
     def _show(self, snapshots: Mapping[TwinRef, Snapshot]) -> None:
         now = monotonic()
         for ref, snapshot in snapshots.items():
-            self._shown.pop(ref, None)
-            self._shown[ref] = _Resident(snapshot, now)
+            if (twin := self._twins.pop(ref, None)) is not None:
+                twin.show(snapshot, now)
+                self._twins[ref] = twin
 
     def _passivate(self, keep: Container[TwinRef]) -> None:
         """Drop the twins that were idle longest, while too many or too idle; storage has them.
@@ -522,9 +550,9 @@ class TwinHost:
         *keep* are those whose last change is not committed yet.
         """
         now, residency = monotonic(), self._residency
-        too_many = len(self._shown) - residency.twins_max
+        too_many = len(self._twins) - residency.twins_max
         dropped: list[TwinRef] = []
-        for ref, oldest in self._shown.items():
+        for ref, oldest in self._twins.items():
             if len(dropped) >= too_many and now - oldest.used <= residency.idle_s:
                 break
             if ref not in keep:
@@ -534,8 +562,11 @@ class TwinHost:
 
     def _drop(self, refs: Iterable[TwinRef]) -> None:
         for ref in refs:
-            self._shown.pop(ref, None)
             self._twins.pop(ref, None)
+
+    def _shown(self, refs: Iterable[TwinRef]) -> dict[TwinRef, _Resident]:
+        found = ((ref, self._twins.get(ref)) for ref in refs)
+        return {ref: twin for ref, twin in found if twin is not None and twin.shown is not None}
 
     # --- reading
 
@@ -548,7 +579,7 @@ class TwinHost:
         if not self._is_placed or not self._are_mine(refs):
             await self.look()
             self._check_mine(refs)
-        known = {ref: shown for ref in refs if (shown := self._shown.get(ref)) is not None}
+        known = self._shown(refs)
         absent = [ref for ref in refs if ref not in known]
         if absent and (self._turn.locked() or self._is_committing):
             absent = await self._heard_of(absent)
@@ -556,14 +587,14 @@ class TwinHost:
             async with self._turn.mine():
                 await self._rest()
                 self._check_mine(refs)
-                still = {ref for ref in absent if ref not in self._shown}
+                still = set(absent) - self._shown(absent).keys()
                 if still:
                     await self._activate(self._twins, still)
                     self._show({ref: self._twins[ref].snapshot() for ref in still})
-                known |= {ref: self._shown[ref] for ref in absent}
+                known |= self._shown(absent)
                 self._forget_unheard_of(still)
                 self._passivate(())
-        return [_encoded(known[ref], aspect) if ref in known else None for ref in refs]
+        return [known[ref].told(aspect) if ref in known else None for ref in refs]
 
     async def _heard_of(self, refs: Collection[TwinRef]) -> list[TwinRef]:
         """Those of which something is committed."""
@@ -572,13 +603,11 @@ class TwinHost:
     async def look_up(self, aspect: Aspect, refs: Sequence[TwinRef]) -> list[tuple[int, bytes] | None]:
         """The same from storage, whoever's they are; nothing is kept."""
         found = await self._store.load(refs)
-        twins = [Twin.restore(ref, self._policy, found[ref]) for ref in refs]
-        return [_encoded(_Resident(twin.snapshot(), 0.0), aspect) for twin in twins]
+        twins = (Twin.restore(ref, self._policy, found[ref]).snapshot() for ref in refs)
+        return [(twin.version, _encoded(twin, aspect)) if twin.exists else None for twin in twins]
 
     def _forget_unheard_of(self, refs: Collection[TwinRef]) -> None:
-        for ref in refs:
-            if not self._shown[ref].snapshot.exists:
-                del self._shown[ref], self._twins[ref]
+        self._drop(ref for ref, twin in self._shown(refs).items() if twin.shown and not twin.shown.exists)
 
     async def run_board(self) -> None:
         """Keep the board trusted while this host holds its epoch, until cancelled."""
@@ -601,7 +630,7 @@ class TwinHost:
                 self._board.trust(since_ns)
 
     def resident_twins(self) -> int:
-        return len(self._shown)
+        return len(self._twins)
 
     # --- timers
 
@@ -650,11 +679,8 @@ class TwinHost:
     async def _raise(self, refs: Sequence[TwinRef], now: datetime) -> None:
         """An overdue finding is logged and counted once; it stays among the twin's findings."""
         await self.read(Aspect.DOCUMENT, refs)
-        for ref in refs:
-            shown = self._shown.get(ref)
-            if shown is None:
-                continue
-            for finding in shown.snapshot.findings:
+        for ref, twin in self._shown(refs).items():
+            for finding in twin.shown.findings if twin.shown else ():
                 if finding.due is not None and finding.due <= now:
                     self.counts.deadlines += 1
                     _log.warning("deadline_passed", twin=str(ref), code=finding.code, text=finding.text)
@@ -691,16 +717,8 @@ def _parsed(message: Publication, latest: datetime | None) -> Event | Rejected:
         return Rejected(rejected.reason, rejected.field)
 
 
-def _encoded(shown: _Resident, aspect: Aspect) -> tuple[int, bytes] | None:
-    """The twin's JSON, made once a version however often it is read."""
-    snapshot = shown.snapshot
-    if not snapshot.exists:
-        return None
-    if shown.encoded is None:
-        shown.encoded = {}
-    if aspect not in shown.encoded:
-        shown.encoded[aspect] = to_json(_aspect(snapshot, aspect))
-    return snapshot.version, shown.encoded[aspect]
+def _encoded(snapshot: Snapshot, aspect: Aspect) -> bytes:
+    return to_json(_aspect(snapshot, aspect))
 
 
 def _aspect(snapshot: Snapshot, aspect: Aspect) -> Any:
