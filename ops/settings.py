@@ -75,6 +75,9 @@ class Settings(BaseSettings):
     batch_size_max: int = 500
     latency_target_ms: Annotated[float, Field(gt=0)] = 100.0
     """How soon what may not wait is to be visible: scans are taken in portions that leave it the time."""
+    host_on_one_core: bool = True
+    """Keep the threads of each pooled host to one core, by its number: they share one interpreter, and a host
+    takes an eighth more so. False on machines where others keep processes to cores as well."""
     ingest_min: Annotated[int, Field(ge=1)] = 1
     """Ingest actors that run at any time; see twins.runtime.crew for when there are more."""
     ingest_max: Annotated[int | None, Field(ge=1)] = None

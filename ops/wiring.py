@@ -285,6 +285,10 @@ class Installation:
         settings = self.settings
         return Patience(settings.amqp_connect_s, settings.amqp_publish_s, settings.amqp_heartbeat_s)
 
+    @property
+    def host_on_one_core(self) -> bool:
+        return self.settings.host_on_one_core
+
     def set_up_process(self) -> None:
         """Logs, and how the interpreter divides its time."""
         set_up_logs(self.settings.log_level)

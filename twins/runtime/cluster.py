@@ -43,6 +43,7 @@ from twins.ports import (
     Verdict,
 )
 from twins.runtime.clock import WallClock
+from twins.runtime.cores import keep_to_one_core
 from twins.runtime.crew import Crew
 from twins.runtime.expiring import Expiring
 from twins.runtime.gaps import GapWatch
@@ -149,6 +150,9 @@ class Wiring(Protocol):
         """Reconciling by itself; None: only when asked."""
         ...
 
+    @property
+    def host_on_one_core(self) -> bool: ...
+
     def set_up_process(self) -> None:
         """Logging and event loop of an actor's process."""
         ...
@@ -193,6 +197,8 @@ class HostActor(Watched, TwinHost):
 
     def __init__(self, wiring: Wiring, name: str) -> None:
         wiring.set_up_process()
+        if wiring.host_on_one_core and not is_dedicated(name):
+            keep_to_one_core(int(name.rpartition("-")[2]))
         directory = Directory(wiring.placement, RayCalls(wiring))
         store = wiring.store()
         super().__init__(
