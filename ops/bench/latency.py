@@ -21,7 +21,7 @@ from ops.bench.asking import Line, percentile
 from ops.bench.held import held_name, hold, let_go, waiting
 from twins.ports import Publication
 
-PROBE_EVERY_S = 0.1
+PROBE_EVERY_S = 0.05
 LOOK_EVERY_S, LOOK_EVERY = 0.01, 0.1
 """Seconds, and share of what has passed: whoever waits long asks less often, or looking would be the load."""
 LOOK_AT_BROKER_EVERY_S = 0.25
@@ -37,6 +37,9 @@ class Visible:
     p50_ms: float
     p99_ms: float
     max_ms: float
+    confirmed_p50_ms: float
+    confirmed_p99_ms: float
+    """Until the broker had it: nothing can be visible before."""
     sent: float
     probes: int
 
@@ -66,9 +69,15 @@ async def measure_latency(
     finally:
         await publisher.close()
         await let_go(amqp_url, names)
-    values = [one * 1e3 for one in latencies]
+    confirmed, visible = ([seconds * 1e3 for seconds in one] for one in zip(*latencies, strict=True))
     return Visible(
-        percentile(values, 0.5), percentile(values, 0.99), max(values), len(messages) / lasted, len(values)
+        percentile(visible, 0.5),
+        percentile(visible, 0.99),
+        max(visible),
+        percentile(confirmed, 0.5),
+        percentile(confirmed, 0.99),
+        len(messages) / lasted,
+        len(visible),
     )
 
 
@@ -87,8 +96,8 @@ async def _probe(
     address: tuple[str, int],
     probes: Sequence[Event],
     loading: asyncio.Future[float],
-) -> list[float]:
-    """Seconds of each probe, from the moment that it was meant to be published."""
+) -> list[tuple[float, float]]:
+    """Seconds of each probe, as of `until_visible`."""
     began, asking = time.perf_counter(), []
     for number, probe in enumerate(probes):
         due = began + number * PROBE_EVERY_S
@@ -101,11 +110,18 @@ async def _probe(
 
 async def until_visible(
     publisher: AmqpPublisher, address: tuple[str, int], probe: Event, due: float
-) -> float:
+) -> tuple[float, float]:
+    """Seconds from when it was meant to be published until it was confirmed, and until it was visible."""
+
+    async def publish() -> float:
+        await publisher.publish([Publication(probe.structured())])
+        return time.perf_counter() - due
+
     async with Line(*address) as line, asyncio.TaskGroup() as group:
-        group.create_task(publisher.publish([Publication(probe.structured())]))
+        publishing = group.create_task(publish())
         while (status := await line.ask(f"/v1/twins/{probe.subject}")) != 200:
             if time.perf_counter() - due > GIVE_UP_S:
                 raise RuntimeError(f"{probe.subject} is answered with {status} after {GIVE_UP_S:g} s")
             await asyncio.sleep(max(LOOK_EVERY_S, LOOK_EVERY * (time.perf_counter() - due)))
-        return time.perf_counter() - due
+        visible = time.perf_counter() - due
+    return publishing.result(), visible

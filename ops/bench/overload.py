@@ -235,8 +235,8 @@ class _Watch:
         self, group: asyncio.TaskGroup, publisher: AmqpPublisher, probes: Sequence[Event]
     ) -> None:
         async def one(probe: Event, due: float) -> None:
-            seconds = await until_visible(publisher, self._address, probe, due)
-            self._seen.visible.append((due - self._start, seconds))
+            _, visible = await until_visible(publisher, self._address, probe, due)
+            self._seen.visible.append((due - self._start, visible))
 
         for number in count():
             due = self._start + number * PROBE_EVERY_S

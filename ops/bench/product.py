@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sqlite3
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -100,6 +102,9 @@ async def serve_twins(installed: Installation) -> AsyncIterator[tuple[str, int]]
 async def disk_bytes(settings: Settings) -> float:
     """What all tables and indexes take, as they are."""
     if settings.database_url is None:
+        for file in settings.data_dir.glob("twinsync.sqlite"):  # a log of up to 32 MB is no table
+            with contextlib.closing(sqlite3.connect(file)) as connection:
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return float(sum(file.stat().st_size for file in settings.data_dir.glob("twinsync.sqlite*")))
     engine = create_async_engine(settings.database_url)
     async with engine.connect() as connection:

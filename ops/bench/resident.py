@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import ray
 
@@ -18,14 +19,16 @@ from adapters.sql.engine import Tuning, sqlite_url
 from adapters.sql.store import SqlStore
 from canonical.envelope import Event
 from canonical.facts.base import Fact
-from canonical.facts.order import OrderPlaced
-from canonical.facts.shipment import ShipmentCreated
+from canonical.facts.order import OrderLine, OrderPlaced
+from canonical.facts.shipment import ShipmentCreated, ShipmentLine
 from canonical.facts.stock import StockCounted
 from canonical.identity import Kind, TwinRef
 from twins.core.rules import Policy
 from twins.ports import Publication
 from twins.runtime.clock import WallClock
 from twins.runtime.host import TwinHost
+
+L = TypeVar("L", OrderLine, ShipmentLine)
 
 SMALL: dict[Kind, type[Fact]] = {
     Kind.ORDER: OrderPlaced,
@@ -56,14 +59,14 @@ def _of_another(event: Event, number: int) -> Event:
 def _of_its_own(fact: Fact, number: int) -> Fact:
     """Lines called otherwise: copies must not share texts that twins of their own would not."""
     if isinstance(fact, OrderPlaced):
-        return replace(
-            fact, lines=tuple(replace(one, line_id=f"{one.line_id}-{number:07}") for one in fact.lines)
-        )
+        return replace(fact, lines=_called_otherwise(fact.lines, number))
     if isinstance(fact, ShipmentCreated):
-        return replace(
-            fact, lines=tuple(replace(one, line_id=f"{one.line_id}-{number:07}") for one in fact.lines)
-        )
+        return replace(fact, lines=_called_otherwise(fact.lines, number))
     return fact
+
+
+def _called_otherwise(lines: tuple[L, ...], number: int) -> tuple[L, ...]:
+    return tuple(replace(line, line_id=f"{line.line_id}-{number:07}") for line in lines)
 
 
 class Host:

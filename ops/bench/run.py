@@ -40,7 +40,7 @@ RAW, PIPE, NAIVE, PRODUCT = "raw consumer", "bare pipe", "naive consumer", "prod
 READS, EMPTY_REPLIES = "reads of twins", "empty replies"
 SHARES = (0.25, 0.5, 0.75)
 """Of what the product took a second in the same round."""
-LOAD_S = 15.0
+LOAD_S = 8.0
 AMPLE = 1.2
 """A day has about as many messages as were asked for."""
 
@@ -190,6 +190,8 @@ async def _served(
             orders += [f"/v1/orders/{probe.subject.key}" for probe in mine[: seen.probes]]
             load_ = f"at {share:.0%} load, {database}"
             add(f"messages a second {load_}", seen.sent)
+            add(f"ms until confirmed, p50 {load_}", seen.confirmed_p50_ms)
+            add(f"ms until confirmed, p99 {load_}", seen.confirmed_p99_ms)
             add(f"ms until visible, p50 {load_}", seen.p50_ms)
             add(f"ms until visible, p99 {load_}", seen.p99_ms)
         read = await read_in_turns(address, orders)
