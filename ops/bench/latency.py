@@ -11,20 +11,17 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from aio_pika import connect
-
 from adapters.amqp.link import Patience
 from adapters.amqp.publisher import AmqpPublisher
 from adapters.amqp.topology import Names
 from canonical.envelope import Event
 from ops.bench.asking import Line, percentile
-from ops.bench.held import held_name, hold, let_go, waiting
+from ops.bench.flood import Flood, flooding
 from twins.ports import Publication
 
-PROBE_EVERY_S = 0.05
-LOOK_EVERY_S, LOOK_EVERY = 0.01, 0.1
+PROBE_EVERY_S = 0.1
+LOOK_EVERY_S, LOOK_EVERY = 0.01, 0.2
 """Seconds, and share of what has passed: whoever waits long asks less often, or looking would be the load."""
-LOOK_AT_BROKER_EVERY_S = 0.25
 GIVE_UP_S = 30.0
 PATIENCE = Patience(publish_s=120.0)
 """Under more load than the machine carries confirms come late, which is to be seen and not to end it."""
@@ -54,21 +51,17 @@ async def measure_latency(
 ) -> Visible:
     """Have *messages* come at *rate* a second, and publish *probes* beside them, orders nobody has heard of.
 
-    The broker holds the messages back until their moments: who publishes takes a third of a core at the rates
-    that are measured, and is no part of what is.
+    Raises: RuntimeError where a probe is not visible after half a minute.
     """
-    names = Names(prefix)
     publisher = AmqpPublisher(amqp_url, prefix=prefix, patience=PATIENCE)
     await publisher.publish([])
     try:
-        begins_at = await hold(amqp_url, names, messages, rate)
-        await asyncio.sleep(max(0.0, begins_at - time.time()))
-        loading = asyncio.ensure_future(_come(amqp_url, names))
-        latencies = await _probe(publisher, address, probes, loading)
-        lasted = await loading
+        async with flooding(amqp_url, Names(prefix), messages, rate) as flood:
+            loading = asyncio.create_task(flood.run())
+            latencies = await _probe(publisher, address, probes, flood)
+            lasted = await loading
     finally:
         await publisher.close()
-        await let_go(amqp_url, names)
     confirmed, visible = ([seconds * 1e3 for seconds in one] for one in zip(*latencies, strict=True))
     return Visible(
         percentile(visible, 0.5),
@@ -81,28 +74,18 @@ async def measure_latency(
     )
 
 
-async def _come(amqp_url: str, names: Names) -> float:
-    """Seconds until the broker holds none back."""
-    began = time.perf_counter()
-    async with await connect(amqp_url) as connection:
-        channel = await connection.channel()
-        while await waiting(channel, held_name(names)):  # noqa: ASYNC110 - the broker tells nobody
-            await asyncio.sleep(LOOK_AT_BROKER_EVERY_S)
-    return time.perf_counter() - began
-
-
 async def _probe(
     publisher: AmqpPublisher,
     address: tuple[str, int],
     probes: Sequence[Event],
-    loading: asyncio.Future[float],
+    flood: Flood,
 ) -> list[tuple[float, float]]:
     """Seconds of each probe, as of `until_visible`."""
     began, asking = time.perf_counter(), []
     for number, probe in enumerate(probes):
         due = began + number * PROBE_EVERY_S
         await asyncio.sleep(max(0.0, due - time.perf_counter()))
-        if loading.done():
+        if not flood.left:
             break
         asking.append(asyncio.create_task(until_visible(publisher, address, probe, due)))
     return list(await asyncio.gather(*asking))
@@ -119,9 +102,11 @@ async def until_visible(
 
     async with Line(*address) as line, asyncio.TaskGroup() as group:
         publishing = group.create_task(publish())
-        while (status := await line.ask(f"/v1/twins/{probe.subject}")) != 200:
-            if time.perf_counter() - due > GIVE_UP_S:
+        status = 404
+        while status != 200:
+            if (passed := time.perf_counter() - due) > GIVE_UP_S:
                 raise RuntimeError(f"{probe.subject} is answered with {status} after {GIVE_UP_S:g} s")
-            await asyncio.sleep(max(LOOK_EVERY_S, LOOK_EVERY * (time.perf_counter() - due)))
+            await asyncio.sleep(max(LOOK_EVERY_S, LOOK_EVERY * passed))
+            status = await line.ask(f"/v1/twins/{probe.subject}")
         visible = time.perf_counter() - due
     return publishing.result(), visible

@@ -12,8 +12,8 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-import ray
 from aio_pika import connect
+from aio_pika.abc import AbstractChannel
 from rich.console import Console
 from rich.table import Table
 
@@ -22,7 +22,7 @@ from adapters.amqp.topology import BULK_TYPES, Names, clear_away
 from canonical.envelope import Event, parse_structured
 from canonical.identity import Kind
 from ops.bench.asking import Line, percentile
-from ops.bench.held import held_name, hold, let_go, waiting
+from ops.bench.flood import Flood, flooding
 from ops.bench.latency import PATIENCE, PROBE_EVERY_S, until_visible
 from ops.bench.product import installation, serve_twins
 from ops.bench.queues import events_of_a_day, fill
@@ -39,40 +39,16 @@ TRICKLE, FLOOD = 0.1, 1.9
 QUIET_S, FLOOD_S, AFTER_S = 8.0, 12.0, 6.0
 READERS, READ_EVERY_S, SAMPLE_EVERY_S = 8, 0.02, 1.0
 PROBES = 10_000
-TICK_S = 0.01
 WITHIN_S = 300.0
 """By when all that came is taken."""
-
-
-class OpenLoop:
-    """Publishes messages at a rate, whatever becomes of those before."""
-
-    async def publish(self, url: str, prefix: str, messages: Sequence[Publication], rate: float) -> float:
-        """Seconds from the first to the last confirm."""
-        publisher = AmqpPublisher(url, prefix=prefix, patience=PATIENCE)
-        began, sent, waiting = time.perf_counter(), 0, set[asyncio.Task[None]]()
-        while sent < len(messages):
-            due = min(len(messages), int((time.perf_counter() - began) * rate) + 1)
-            if due > sent:
-                task = asyncio.create_task(publisher.publish(messages[sent:due]))
-                waiting.add(task)
-                task.add_done_callback(waiting.discard)
-                sent = due
-            await asyncio.sleep(TICK_S)
-        await asyncio.gather(*waiting)
-        lasted = time.perf_counter() - began
-        await publisher.close()
-        return lasted
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
     at_s: float
     scans_a_second: float
-    """That the broker let go."""
+    """That came."""
     taken_a_second: float
-    held: int
-    """Not let go yet."""
     bulk_waiting: int
     others_waiting: int
     host_mb: float
@@ -144,24 +120,24 @@ async def overload(installed: Installation, amqp_url: str, address: tuple[str, i
     seen.sustained = await _sustained(installed, amqp_url, both)
     rate = FLOOD * seen.sustained
     scans = bulk[fifth:][: int(rate * FLOOD_S)]
-    begins_at = await hold(amqp_url, names, scans, rate, QUIET_S)
-    await asyncio.sleep(max(0.0, begins_at - QUIET_S - time.time()))
-    watch = _Watch(installed, amqp_url, address, seen)
-    async with asyncio.TaskGroup() as group:
-        group.create_task(watch.run())
-        await watch.began.wait()
-        trickle = ray.remote(num_cpus=0)(OpenLoop).remote()
-        trickle.publish.remote(amqp_url, names.prefix, others[half:], TRICKLE * seen.sustained)
-        await asyncio.sleep(max(0.0, begins_at - time.time()))
-        begins = watch.now()
-        await watch.until(lambda one: not one.held)
-        ends = watch.now()
-        seen.sent = len(scans) / (ends - begins)
-        await watch.until(lambda one: not one.bulk_waiting)
-        drained = watch.now()
-        await asyncio.sleep(AFTER_S)
-        watch.done = True
-        ray.kill(trickle)
+    async with (
+        flooding(amqp_url, names, others[half:], TRICKLE * seen.sustained) as trickle,
+        flooding(amqp_url, names, scans, rate) as flood,
+    ):
+        watch = _Watch(installed, amqp_url, address, seen, flood)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(watch.run())
+            await watch.began.wait()
+            trickling = group.create_task(trickle.run())
+            await asyncio.sleep(QUIET_S)
+            begins = watch.now()
+            seen.sent = len(scans) / await flood.run()
+            ends = watch.now()
+            await watch.until(lambda one: not one.bulk_waiting)
+            drained = watch.now()
+            await asyncio.sleep(AFTER_S)
+            watch.done = True
+            trickling.cancel()
     seen.phases = {
         "before": (0.0, begins),
         "flooded": (begins, ends),
@@ -189,23 +165,27 @@ async def _taken(installed: Installation) -> float:
 async def _sustained(installed: Installation, amqp_url: str, messages: list[Publication]) -> float:
     names = Names(installed.settings.amqp_prefix)
     before = await _taken(installed)
-    begins_at = await hold(amqp_url, names, messages, FLOOD_RATE)
-    await asyncio.sleep(max(0.0, begins_at + 1.0 - time.time()))  # twins of the first orders are there
-    first, began = await _taken(installed), time.perf_counter()
-    taken = first
-    while taken < before + len(messages):
-        await asyncio.sleep(0.2)
-        taken = await _taken(installed)
-        if time.perf_counter() - began > WITHIN_S:
-            raise RuntimeError(f"{taken - before:,.0f} of {len(messages):,} messages were taken")
-    return (taken - first) / (time.perf_counter() - began)
+    async with flooding(amqp_url, names, messages, FLOOD_RATE) as flood, asyncio.TaskGroup() as group:
+        group.create_task(flood.run())
+        await asyncio.sleep(1.0)  # twins of the first orders are there
+        first, began = await _taken(installed), time.perf_counter()
+        taken = first
+        while taken < before + len(messages):
+            await asyncio.sleep(0.2)
+            taken = await _taken(installed)
+            if time.perf_counter() - began > WITHIN_S:
+                raise RuntimeError(f"{taken - before:,.0f} of {len(messages):,} messages were taken")
+        return (taken - first) / (time.perf_counter() - began)
 
 
 class _Watch:
     """Asks, reads and looks, until it is told to stop."""
 
-    def __init__(self, installed: Installation, amqp_url: str, address: tuple[str, int], seen: Seen) -> None:
+    def __init__(
+        self, installed: Installation, amqp_url: str, address: tuple[str, int], seen: Seen, flood: Flood
+    ) -> None:
         self.began, self.done = asyncio.Event(), False
+        self._flood = flood
         self._installed, self._amqp_url, self._address = installed, amqp_url, address
         self._seen = seen
         self._start = time.perf_counter()
@@ -261,19 +241,16 @@ class _Watch:
         taken, at = await _taken(self._installed), self.now()
         async with await connect(self._amqp_url) as connection:
             channel = await connection.channel()
-            held = await waiting(channel, held_name(names))
+            sent = self._flood.sent
             while not self.done:
                 await asyncio.sleep(SAMPLE_EVERY_S)
-                left = await waiting(channel, held_name(names))
-                bulk, others = await waiting(channel, names.bulk), await waiting(channel, names.ingest)
-                more, now = await _taken(self._installed), self.now()
+                bulk, others = await _waiting(channel, names.bulk), await _waiting(channel, names.ingest)
+                more, now, came = await _taken(self._installed), self.now(), self._flood.sent
                 lasted = now - at
                 self._seen.samples.append(
-                    Sample(
-                        now, (held - left) / lasted, (more - taken) / lasted, left, bulk, others, _host_mb()
-                    )
+                    Sample(now, (came - sent) / lasted, (more - taken) / lasted, bulk, others, _host_mb())
                 )
-                held, taken, at = left, more, now
+                sent, taken, at = came, more, now
 
     async def until(self, seen: Callable[[Sample], bool]) -> None:
         """Returns once a look taken from now on saw it."""
@@ -282,6 +259,12 @@ class _Watch:
             await asyncio.sleep(SAMPLE_EVERY_S / 10)
         while not seen(self._seen.samples[-1]):  # noqa: ASYNC110
             await asyncio.sleep(SAMPLE_EVERY_S / 10)
+
+
+async def _waiting(channel: AbstractChannel, name: str) -> int:
+    """Messages in a queue that no consumer has in hand."""
+    queue = await channel.declare_queue(name, passive=True)
+    return queue.declaration_result.message_count or 0
 
 
 def _host_mb() -> float:
@@ -318,6 +301,5 @@ async def _run(amqp_url: str, messages: int, data_dir: Path) -> Seen:
         async with serve_twins(installed) as address:
             return await overload(installed, amqp_url, address, messages)
     finally:
-        await let_go(amqp_url, Names(prefix))
         await clear_away(amqp_url, Names(prefix))
         shutil.rmtree(folder, ignore_errors=True)

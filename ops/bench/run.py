@@ -40,7 +40,7 @@ RAW, PIPE, NAIVE, PRODUCT = "raw consumer", "bare pipe", "naive consumer", "prod
 READS, EMPTY_REPLIES = "reads of twins", "empty replies"
 SHARES = (0.25, 0.5, 0.75)
 """Of what the product took a second in the same round."""
-LOAD_S = 8.0
+LOAD_S = 12.0
 AMPLE = 1.2
 """A day has about as many messages as were asked for."""
 

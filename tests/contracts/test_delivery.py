@@ -22,7 +22,7 @@ from adapters.embedded.delivery import EmbeddedPublisher
 from canonical.envelope import BODY_BYTES_MAX, STRUCTURED, parse
 from canonical.errors import InvariantViolated, TransientFailure
 from canonical.facts.tracking import Milestone, TrackingScanned
-from ops.bench.held import hold, let_go
+from ops.bench.flood import flooding
 from ops.bench.queues import events_of_a_day
 from tests.services import AMQP
 from tests.stories import golden, placed
@@ -233,17 +233,17 @@ async def test_scans_and_nothing_else_may_wait() -> None:
         assert {one.body for one in way.intake.patient} == scans
 
 
-async def test_a_flood_that_is_held_back_comes_whole_and_in_order_once_it_is_let_go() -> None:
+async def test_a_flood_comes_whole_and_in_order_once_it_is_let_go() -> None:
     """What a benchmark floods twins with."""
     async with consuming() as way:
         some = events_of_a_day(300, seed=1)
         scans = [one for one in some if parse(one.body).type in BULK_TYPES]
-        try:
-            await hold(way.url, way.names, scans, rate=10_000.0)
+        async with flooding(way.url, way.names, scans, rate=10_000.0) as flood:
+            assert flood.left == len(scans)
             assert not way.intake.taken
+            await flood.run()
             await way.until(lambda: len(way.intake.taken) >= len(scans))
-        finally:
-            await let_go(way.url, way.names)
+        assert flood.left == 0
         assert [one.body for one in way.intake.taken] == [one.body for one in scans]
         assert way.intake.patient == way.intake.taken
 
