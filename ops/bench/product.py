@@ -85,6 +85,16 @@ async def take_with_twins(installed: Installation, many: int, different: int) ->
     }
 
 
+async def until_taken(installed: Installation, many: int) -> None:
+    from twins.runtime import cluster
+
+    while True:
+        counts = total(await cluster.metrics(installed))
+        if counts["events"] + counts["duplicates"] >= many:
+            return
+        await asyncio.sleep(LOOK_EVERY_S)
+
+
 @asynccontextmanager
 async def serve_twins(installed: Installation) -> AsyncIterator[tuple[str, int]]:
     """Twins that consume and answer over HTTP, beside an application that answers nothing, and where."""

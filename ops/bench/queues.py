@@ -11,7 +11,7 @@ from aio_pika import connect
 
 from adapters.amqp.publisher import AmqpPublisher
 from adapters.amqp.topology import Names
-from ops.demo.day import make_day
+from ops.demo.day import OPEN_HOURS, make_day
 from ops.demo.disorder import disorder
 from ops.demo.telling import told
 from twins.ports import Publication
@@ -24,9 +24,12 @@ EVENTS_AN_ORDER = 33
 """Told, duplicates included."""
 
 
-def events_of_a_day(events: int, seed: int) -> list[Publication]:
-    """About as many events as asked for, of the demo's orders; 10 % of the messages come twice, 20 % late."""
-    day = make_day(seed, max(1, events // EVENTS_AN_ORDER))
+def events_of_a_day(events: int, seed: int, hours: int = OPEN_HOURS) -> list[Publication]:
+    """About as many events as asked for, of the demo's orders; 10 % of the messages come twice, 20 % late.
+
+    Orders are placed for *hours*.
+    """
+    day = make_day(seed, max(1, events // EVENTS_AN_ORDER), hours)
     disordered = told(day, disorder(day, seed, duplicated=DUPLICATED, late=LATE))
     return [Publication(event.structured()) for event in disordered]
 

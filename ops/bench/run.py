@@ -25,7 +25,7 @@ from canonical.identity import Kind
 from ops.bench.bare_pipe import take_through_bare_pipe
 from ops.bench.latency import PROBE_EVERY_S, measure_latency
 from ops.bench.naive_consumer import take_naively
-from ops.bench.product import empty_database, installation, serve_twins, take_with_twins
+from ops.bench.product import empty_database, installation, serve_twins, take_with_twins, until_taken
 from ops.bench.queues import acknowledge_all, events_of_a_day, fill
 from ops.bench.reads import read_in_turns
 from ops.bench.resident import SMALL, copies, resident_bytes, small_twin
@@ -43,6 +43,11 @@ SHARES = (0.25, 0.5, 0.75)
 LOAD_S = 12.0
 AMPLE = 1.2
 """A day has about as many messages as were asked for."""
+FORTNIGHT_H = 14 * 24
+"""Of a single day nearly all orders come first and nearly all scans last; of two weeks every part but the
+first two days is like every other."""
+FIRST_DAYS = 0.2
+"""Of the messages, which are taken before anything is measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,9 +182,12 @@ async def _served(
 ) -> None:
     """Fill twins at shares of *rate*, and look how soon they are visible; then only read."""
     probes = copies(small_twin(load.events, Kind.ORDER), int(LOAD_S / PROBE_EVERY_S) * len(SHARES))
-    messages = events_of_a_day(int(rate * sum(SHARES) * LOAD_S * AMPLE), seed=2)
+    wanted = int(rate * sum(SHARES) * LOAD_S)
+    messages = events_of_a_day(int(wanted * (1 + FIRST_DAYS) * AMPLE), seed=2, hours=FORTNIGHT_H)
     async with serve_twins(installed) as address:
-        first, orders = 0, list[str]()
+        first, orders = int(wanted * FIRST_DAYS), list[str]()
+        await fill(load.amqp_url, installed.settings.amqp_prefix, messages[:first])
+        await until_taken(installed, first)
         for number, share in enumerate(SHARES):
             some = messages[first : first + int(rate * share * LOAD_S)]
             first += len(some)

@@ -57,6 +57,8 @@ DALLAS, RENO, STORE = LOCATIONS = ("DC-DALLAS", "DC-RENO", "STORE-AUSTIN")
 """Dallas sends 945s; Reno 945s and, of the same goods, 856s; the store fulfils in Shopify."""
 SKUS = tuple(f"SKU-{number:03}" for number in range(1, 25))
 LATE_SKU, LATE_CUSTOMER = "SKU-NEW", "7999"
+OPEN_HOURS = 9
+"""For which orders are placed; the last of their scans come two days later."""
 OPENING_EACH_MIN, ORDERS_A_PIECE = 400, 4
 """Pieces on each shelf before the first order: a warehouse cannot tell of less than none."""
 
@@ -104,9 +106,9 @@ def in_order(day: Day) -> list[Message]:
     return sorted(day.messages, key=lambda message: message.happened_at)
 
 
-def make_day(seed: int, orders: int) -> Day:
-    """Shape: about 14 messages an order, and 120 of master data and stock."""
-    writer = _Writer(Random(f"day-{seed}"))
+def make_day(seed: int, orders: int, hours: int = OPEN_HOURS) -> Day:
+    """Shape: about 14 messages an order, and 120 of master data and stock. Orders are placed for *hours*."""
+    writer = _Writer(Random(f"day-{seed}"), hours)
     _open(writer, max(OPENING_EACH_MIN, orders // ORDERS_A_PIECE))
     for number, case in enumerate(_cases(writer.random, orders)):
         writer.cases[case] += 1
@@ -133,6 +135,7 @@ def after(moment: datetime, **amount: float) -> datetime:
 @dataclass(slots=True)
 class _Writer:
     random: Random
+    hours: int
     messages: list[Message] = field(default_factory=list)
     cases: Counter[str] = field(default_factory=Counter)
     serial: count[int] = field(default_factory=lambda: count(1))
@@ -166,7 +169,7 @@ class _Writer:
             )
             for position, sku in enumerate(skus, start=1)
         )
-        placed_at = after(MIDNIGHT, hours=6, seconds=random.randrange(9 * 3600))
+        placed_at = after(MIDNIGHT, hours=6, seconds=random.randrange(self.hours * 3600))
         customer_id = str(7_000 + random.randrange(60))
         freight = random.choice((ZERO, Decimal("7.50"), Decimal("12.95")))
         return SoldOrder(order_id, 1001 + number, customer_id, placed_at, lines, freight)
