@@ -46,7 +46,7 @@ def overload() -> dict[str, Any]:
     seen.phases = {"before": (0.0, 2.0), "flooded": (2.0, 4.0), "draining": (4.0, 5.0), "after": (5.0, 6.0)}
     seen.visible = [(second / 10, 0.05) for second in range(60)]
     seen.reads = [(second / 10, 0.004) for second in range(60)]
-    seen.samples = [Sample(float(second), 7_500.0, 4_000.0, 0, 900, 3, 250.0) for second in range(1, 8)]
+    seen.samples = [Sample(float(second), 7_500.0, 4_000.0, 900, 3, 250.0) for second in range(1, 8)]
     return {"machine": MACHINE, "versions": {"ray": "2"}} | seen.figures()
 
 
