@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from random import Random
 from statistics import median
@@ -67,8 +69,20 @@ async def _one(
 
 
 async def _in_a_process_of_its_own(work: Callable[..., dict[str, Any]], *given: Any) -> dict[str, Any]:
-    with ProcessPoolExecutor(1, get_context("spawn")) as process:
+    with ProcessPoolExecutor(1, get_context("spawn"), initializer=_end_with_parent) as process:
         return await asyncio.get_running_loop().run_in_executor(process, work, *given)
+
+
+def _end_with_parent() -> None:
+    """One that is killed would leave it measuring, with gigabytes in memory."""
+    parent = parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _measured(
