@@ -152,14 +152,15 @@ def _repeated_json(value: Value) -> str:
 
 def read_register(row: RowMapping) -> Contribution:
     told = row["value"]
-    value = None if told is None else _read_value(told, row)
+    try:
+        value = None if told is None else _read_value(told)
+    except ValidationError as error:
+        raise _unreadable(row, ("source", "target"), error) from error
     return Contribution(twin_ref(row["source"]), twin_ref(row["target"]), row["version"], value)
 
 
-def _read_value(told: str, row: RowMapping) -> Value:
-    if told.endswith(_REPEATED_ENDS):
-        return _read_repeated(told)
-    return _read(VALUE, row, "value", "source", "target")
+def _read_value(told: str) -> Value:
+    return _read_repeated(told) if told.endswith(_REPEATED_ENDS) else VALUE.validate_json(told)
 
 
 @lru_cache(maxsize=4_096)
