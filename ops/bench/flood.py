@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager, suppress
 
 import aiormq
 import msgspec
+from aio_pika import DeliveryMode
 from aiormq.abc import ChannelFrame
 from pamqp import commands
 from pamqp.body import ContentBody
@@ -27,7 +28,6 @@ from twins.ports import Publication
 
 TICK_S = 0.005
 TOLD_EVERY_S = 0.2
-PERSISTENT = 2
 LINE_BYTES_MAX = 2**28
 
 
@@ -91,7 +91,8 @@ async def _publish(url: str, exchange: str, rate: float) -> None:
     frames = [_frames(exchange, body, channel.number) for body in bodies]
     gc.disable()
     _say(0)
-    await told.readline()
+    if not await told.readline():  # whoever was to say so has ended
+        return
     began, sent, told_at = time.perf_counter(), 0, 0.0
     while sent < len(frames):
         now = time.perf_counter() - began
@@ -108,7 +109,7 @@ async def _publish(url: str, exchange: str, rate: float) -> None:
 
 
 def _frames(exchange: str, body: bytes, channel: int) -> bytes:
-    properties = commands.Basic.Properties(content_type=STRUCTURED, delivery_mode=PERSISTENT)
+    properties = commands.Basic.Properties(content_type=STRUCTURED, delivery_mode=DeliveryMode.PERSISTENT)
     parts = (
         commands.Basic.Publish(exchange=exchange, routing_key=parse_structured(body).type),
         ContentHeader(body_size=len(body), properties=properties),

@@ -12,23 +12,22 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-from aio_pika import connect
-from aio_pika.abc import AbstractChannel
 from rich.console import Console
 from rich.table import Table
 
 from adapters.amqp.publisher import AmqpPublisher
+from adapters.amqp.queues import AmqpQueues
 from adapters.amqp.topology import BULK_TYPES, Names, clear_away
 from canonical.envelope import Event, parse_structured
 from canonical.identity import Kind
 from ops.bench.asking import Line, percentile
 from ops.bench.flood import Flood, flooding
 from ops.bench.latency import PATIENCE, PROBE_EVERY_S, until_visible
-from ops.bench.product import installation, serve_twins
+from ops.bench.product import installation, serve_twins, taken
 from ops.bench.queues import events_of_a_day, fill
 from ops.bench.resident import copies, small_twin
 from ops.bench.run import machine, versions
-from ops.local import local_ray, total
+from ops.local import local_ray
 from ops.wiring import Installation
 from twins.ports import Publication
 
@@ -155,27 +154,20 @@ def _sorted_by_patience(messages: Sequence[Publication]) -> tuple[list[Publicati
     return bulk, others
 
 
-async def _taken(installed: Installation) -> float:
-    from twins.runtime import cluster
-
-    counts = total(await cluster.metrics(installed))
-    return counts["events"] + counts["duplicates"]
-
-
 async def _sustained(installed: Installation, amqp_url: str, messages: list[Publication]) -> float:
     names = Names(installed.settings.amqp_prefix)
-    before = await _taken(installed)
+    before = await taken(installed)
     async with flooding(amqp_url, names, messages, FLOOD_RATE) as flood, asyncio.TaskGroup() as group:
         group.create_task(flood.run())
         await asyncio.sleep(1.0)  # twins of the first orders are there
-        first, began = await _taken(installed), time.perf_counter()
-        taken = first
-        while taken < before + len(messages):
+        first, began = await taken(installed), time.perf_counter()
+        now = first
+        while now < before + len(messages):
             await asyncio.sleep(0.2)
-            taken = await _taken(installed)
+            now = await taken(installed)
             if time.perf_counter() - began > WITHIN_S:
-                raise RuntimeError(f"{taken - before:,.0f} of {len(messages):,} messages were taken")
-        return (taken - first) / (time.perf_counter() - began)
+                raise RuntimeError(f"{now - before:,.0f} of {len(messages):,} messages were taken")
+        return (now - first) / (time.perf_counter() - began)
 
 
 class _Watch:
@@ -237,20 +229,26 @@ class _Watch:
                 self._seen.reads.append((due - self._start, time.perf_counter() - due))
 
     async def _look(self) -> None:
-        names = Names(self._installed.settings.amqp_prefix)
-        taken, at = await _taken(self._installed), self.now()
-        async with await connect(self._amqp_url) as connection:
-            channel = await connection.channel()
-            sent = self._flood.sent
-            while not self.done:
-                await asyncio.sleep(SAMPLE_EVERY_S)
-                bulk, others = await _waiting(channel, names.bulk), await _waiting(channel, names.ingest)
-                more, now, came = await _taken(self._installed), self.now(), self._flood.sent
-                lasted = now - at
-                self._seen.samples.append(
-                    Sample(now, (came - sent) / lasted, (more - taken) / lasted, bulk, others, _host_mb())
+        prefix = self._installed.settings.amqp_prefix
+        queues = AmqpQueues(self._amqp_url, prefix=prefix, patience=PATIENCE)
+        before, at, sent = await taken(self._installed), self.now(), self._flood.sent
+        while not self.done:
+            await asyncio.sleep(SAMPLE_EVERY_S)
+            waiting = await queues.waiting()
+            more, now, came = await taken(self._installed), self.now(), self._flood.sent
+            lasted = now - at
+            self._seen.samples.append(
+                Sample(
+                    now,
+                    (came - sent) / lasted,
+                    (more - before) / lasted,
+                    waiting.bulk,
+                    waiting.events,
+                    _host_mb(),
                 )
-                sent, taken, at = came, more, now
+            )
+            sent, before, at = came, more, now
+        await queues.close()
 
     async def until(self, seen: Callable[[Sample], bool]) -> None:
         """Returns once a look taken from now on saw it."""
@@ -259,12 +257,6 @@ class _Watch:
             await asyncio.sleep(SAMPLE_EVERY_S / 10)
         while not seen(self._seen.samples[-1]):  # noqa: ASYNC110
             await asyncio.sleep(SAMPLE_EVERY_S / 10)
-
-
-async def _waiting(channel: AbstractChannel, name: str) -> int:
-    """Messages in a queue that no consumer has in hand."""
-    queue = await channel.declare_queue(name, passive=True)
-    return queue.declaration_result.message_count or 0
 
 
 def _host_mb() -> float:

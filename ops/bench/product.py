@@ -85,13 +85,16 @@ async def take_with_twins(installed: Installation, many: int, different: int) ->
     }
 
 
-async def until_taken(installed: Installation, many: int) -> None:
+async def taken(installed: Installation) -> float:
+    """Messages that hosts have taken since they started."""
     from twins.runtime import cluster
 
-    while True:
-        counts = total(await cluster.metrics(installed))
-        if counts["events"] + counts["duplicates"] >= many:
-            return
+    counts = total(await cluster.metrics(installed))
+    return counts["events"] + counts["duplicates"]
+
+
+async def until_taken(installed: Installation, many: int) -> None:
+    while await taken(installed) < many:  # noqa: ASYNC110 - hosts tell nobody
         await asyncio.sleep(LOOK_EVERY_S)
 
 
