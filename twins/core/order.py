@@ -23,7 +23,7 @@ from enum import StrEnum
 from functools import lru_cache
 from itertools import chain
 from operator import attrgetter, is_
-from typing import Any, NamedTuple, TypeVar, assert_never, cast
+from typing import Any, NamedTuple, TypeVar, assert_never
 
 import msgspec
 from msgspec import Struct
@@ -568,22 +568,6 @@ class LineView(Struct, gc=False):
         return self.line.quantity * self.line.unit_price - self.line.discount
 
 
-class _Untouched:
-    """A line of which nothing has happened yet: a third of a `LineView`, and read like one."""
-
-    __slots__ = ("line", "ordered")
-
-    def __init__(self, line: OrderLine, ordered: Decimal) -> None:
-        self.line, self.ordered = line, ordered
-
-
-for _name in set(LineView.__struct_fields__) - set(_Untouched.__slots__):
-    setattr(_Untouched, _name, ZERO)
-for _name in ("open", "shipped_sku", "net_total"):
-    setattr(_Untouched, _name, vars(LineView)[_name])
-_Untouched.substituted = nothing()  # type: ignore[attr-defined]
-
-
 class ShippedPart(Struct, gc=False):
     """What one shipment took of one line."""
 
@@ -671,13 +655,12 @@ def _come_further(seen: OrderView, known: ShipmentPart, inbox: Registers) -> Shi
 def _seen_anew(ref: TwinRef, state: OrderState, inbox: OrderInbox, policy: Policy) -> OrderView:
     placed, shipments = state.placed, inbox.of(ShipmentProgress)
     is_touched = bool(shipments) or any(_TOUCHING(state)) or bool(inbox.of(Shortage))
-    of = LineView if is_touched else cast(type[LineView], _Untouched)
     seen = OrderView(
         state,
         inbox,
         placed.currency if placed else "XXX",
         placed.company if placed else "main",
-        compact({line_id: of(*wanted) for line_id, wanted in _wanted(state).items()}),
+        compact({line_id: LineView(*wanted) for line_id, wanted in _wanted(state).items()}),
         policy,
     )
     if placed is None:
