@@ -19,7 +19,7 @@ Figures = dict[tuple[str, str], dict[str, float]]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    role: Literal["host", "gateway"]
+    role: Literal["host", "ingest", "gateway"]
     figure: str
     """Name of the figure in the actor's counts."""
     name: str
@@ -61,6 +61,9 @@ CATALOGUE: tuple[Entry, ...] = (
     ),
     Entry("host", "queue_events", "twinsync_queue_waiting", "gauge", "Events but scans that no ingest holds"),
     Entry("host", "queue_bulk", "twinsync_queue_bulk_waiting", "gauge", "Scans that no ingest holds"),
+    Entry("ingest", "consumed", "twinsync_messages_consumed", "counter", "Messages taken, and acknowledged"),
+    Entry("ingest", "redelivered", "twinsync_messages_redelivered", "counter", "Those that came once more"),
+    Entry("ingest", "held", "twinsync_messages_held", "gauge", "Messages in an ingest, for its next batch"),
     Entry("gateway", "told", "twinsync_erp_commands_told", "counter", "Commands told to the ERP"),
     Entry("gateway", "confirmed", "twinsync_erp_confirmed", "counter", "Commands that the ERP confirmed"),
     Entry("gateway", "rejected", "twinsync_erp_rejected", "counter", "Commands that the ERP refused"),

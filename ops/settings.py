@@ -215,9 +215,9 @@ class Settings(BaseSettings):
     def placement(self) -> Placement:
         return Placement(self.pooled_hosts, frozenset(self.dedicated_kinds))
 
-    @property
-    def crew(self) -> Crew:
-        most = -(-2 * self.pooled_hosts // 3) if self.ingest_max is None else self.ingest_max
+    def crew(self, hosts: int) -> Crew:
+        """*hosts*: how many share the twins, which may be others than were set at first."""
+        most = -(-2 * hosts // 3) if self.ingest_max is None else self.ingest_max
         return Crew(
             self.ingest_min,
             max(self.ingest_min, most),

@@ -268,9 +268,8 @@ class Installation:
             patience=self._patience(),
         )
 
-    @property
-    def crew(self) -> Crew:
-        return self.settings.crew
+    def crew(self, hosts: int) -> Crew:
+        return self.settings.crew(hosts)
 
     def queues(self) -> Queues | None:
         if self.settings.amqp_url is None:

@@ -747,6 +747,12 @@ class Consumer(Protocol):
 
     async def stop(self) -> None: ...
 
+    def figures(self) -> dict[str, float]:
+        """Messages that it has *consumed*, those of them that were *redelivered*, and those that it has
+        *held* back for the next batch now.
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Waiting:

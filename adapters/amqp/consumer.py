@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from time import monotonic
 from typing import TypeVar
 
@@ -30,10 +30,10 @@ DEAD_PREFETCH = 4
 
 @dataclass(slots=True)
 class ConsumerCounts:
+    """Messages since it was made."""
+
     consumed: int = 0
-    batches: int = 0
     redelivered: int = 0
-    rejected: int = 0
 
 
 class AmqpConsumer:
@@ -69,6 +69,9 @@ class AmqpConsumer:
         self._connection: AbstractConnection | None = None
         self._lanes: list[Lane] = []
         self._keeping: asyncio.Task[None] | None = None
+
+    def figures(self) -> dict[str, float]:
+        return asdict(self.counts) | {"held": sum(lane.held for lane in self._lanes)}
 
     # --- the connection
 
@@ -180,9 +183,7 @@ class AmqpConsumer:
         ]
         if refused:
             await self._letters(refused, outage)
-        self.counts.batches += 1
         self.counts.consumed += len(deliveries)
-        self.counts.rejected += len(refused)
         self.counts.redelivered += sum(bool(delivery.message.redelivered) for delivery in deliveries)
 
     async def bury(self, deliveries: Sequence[Delivery], outage: Outage) -> None:

@@ -42,6 +42,14 @@ async def figures(installation: Installation) -> dict[str, float]:
     return (await cluster.metrics(installation)).get(("host", "host-0"), {})
 
 
+async def consumed(installation: Installation) -> float:
+    """By the ingests that run."""
+    from twins.runtime import cluster
+
+    figures = await cluster.metrics(installation)
+    return sum(one["consumed"] for (role, _), one in figures.items() if role == "ingest")
+
+
 def ingests() -> list[str]:
     import ray
 
@@ -68,7 +76,11 @@ async def test_while_much_waits_a_second_ingest_comes_and_then_it_goes_and_each_
         assert (await figures(installation))["ingest_actors"] == 1
         assert totals["events"] + totals["duplicates"] == len(events)
         assert totals["events"] == len({event.event_id for event in events})
+        before = await consumed(installation)
         await publish(installation, events[:10])
+        async with asyncio.timeout(30):
+            while await consumed(installation) != before + 10:
+                await asyncio.sleep(0.1)
         await assert_equal(installation, events)
     assert ingests() == []
 

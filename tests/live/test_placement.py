@@ -113,7 +113,7 @@ async def test_settings_that_were_changed_hold_at_the_next_start_and_else_what_s
 
 async def test_a_twin_that_was_unpinned_behind_its_actors_back_leaves_no_actor(tmp_path: Path) -> None:
     """Whoever unpinned it died before ending the actor. Who has not heard of it starts it again, in vain."""
-    from twins.runtime import placing
+    from twins.runtime import cluster, placing
     from twins.runtime.cluster import RayCalls, running_hosts
 
     subject = golden()[0].subject
@@ -121,6 +121,7 @@ async def test_a_twin_that_was_unpinned_behind_its_actors_back_leaves_no_actor(t
         store = installation.store()
         pinned = await placing.pin(installation, store, subject)
         await publish(installation, golden())
+        assert (await cluster.metrics(installation))["host", str(subject)]["events"] > 0
         await store.place(lambda now: Placement(now.pooled_hosts))
         await _until(lambda: running_hosts() == ["host-0"])
         stale = Directory(pinned, RayCalls(installation))

@@ -91,9 +91,9 @@ def test_there_is_no_crew_of_none() -> None:
 @pytest.mark.parametrize(("hosts", "most"), [(1, 1), (2, 2), (3, 2), (4, 3), (8, 6)])
 def test_as_shipped_there_are_at_most_two_ingests_for_three_hosts(hosts: int, most: int) -> None:
     """By what a message costs each; docs/capacity.md has since found that their calls are in scans' way."""
-    assert Settings(pooled_hosts=hosts).crew == Crew(1, most, 2_000, 10.0, 120.0)
+    assert Settings().crew(hosts) == Crew(1, most, 2_000, 10.0, 120.0)
 
 
 def test_a_least_that_is_set_raises_the_most() -> None:
-    assert (Settings(ingest_min=4).crew.least, Settings(ingest_min=4).crew.most) == (4, 4)
-    assert Settings(ingest_max=7).crew.most == 7
+    assert (Settings(ingest_min=4).crew(1).least, Settings(ingest_min=4).crew(1).most) == (4, 4)
+    assert Settings(ingest_max=7).crew(1).most == 7

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from canonical.errors import TransientFailure
 from twins.ports import Waiting
 from twins.runtime.crew import Crew
@@ -18,9 +20,14 @@ class Stage:
         self.waiting_now: Waiting | None = MUCH
         self.drained: list[str] = []
         self.now_s = 0.0
-        crew = Crew(least, most, deep=2_000, grow_after_s=10, shrink_after_s=60)
+        self.crew = Crew(least, most, deep=2_000, grow_after_s=10, shrink_after_s=60)
         self.watch = IngestWatch(
-            crew, self, lambda: self.names, self.names.add, self.drained.append, lambda: self.now_s
+            lambda: self.crew,
+            self,
+            lambda: self.names,
+            self.names.add,
+            self.drained.append,
+            lambda: self.now_s,
         )
 
     async def waiting(self) -> Waiting:
@@ -44,6 +51,18 @@ async def test_one_more_is_started_under_the_first_name_that_is_free() -> None:
     assert stage.ingests == ["ingest-0", "ingest-1", "ingest-2"]
     await stage.pass_by(100)
     assert stage.ingests == ["ingest-0", "ingest-1", "ingest-2"]
+
+
+async def test_the_bounds_may_change_while_it_looks() -> None:
+    stage = Stage("ingest-0", most=1)
+    await stage.pass_by(30)
+    assert stage.ingests == ["ingest-0"]
+    stage.crew = replace(stage.crew, most=2)
+    await stage.pass_by(1)
+    assert stage.ingests == ["ingest-0", "ingest-1"]
+    stage.crew = replace(stage.crew, most=1)
+    await stage.pass_by(1)
+    assert stage.drained == ["ingest-1"]
 
 
 async def test_the_last_one_is_drained_once_and_counts_no_more() -> None:

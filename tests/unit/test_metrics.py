@@ -25,12 +25,16 @@ async def scraped(tmp_path: Path, figures: Any, ready: dict[str, bool]) -> list[
 async def test_figures_are_told_by_actor_and_readiness_by_check(tmp_path: Path) -> None:
     figures = {
         ("host", "host-0"): {"events": 3, "reconciliation_differences/document-missing": 1},
+        ("ingest", "ingest-0"): {"consumed": 5, "redelivered": 0, "held": 1},
         ("gateway", "gateway-main"): {"refusals_open": 2},
     }
     found = await scraped(tmp_path, figures, {"database": False, "hosts": True})
     assert found == [
         Sample("up", {"job": "twinsync"}, 1.0),
         Sample("twinsync_events_total", {"actor": "host-0"}, 3.0),
+        Sample("twinsync_messages_consumed_total", {"actor": "ingest-0"}, 5.0),
+        Sample("twinsync_messages_redelivered_total", {"actor": "ingest-0"}, 0.0),
+        Sample("twinsync_messages_held", {"actor": "ingest-0"}, 1.0),
         Sample("twinsync_erp_refusals_open", {"actor": "gateway-main"}, 2.0),
         Sample("twinsync_reconciliation_differences", {"kind": "document-missing"}, 1.0),
         Sample("twinsync_ready", {"check": "database"}, 0.0),

@@ -132,8 +132,9 @@ class Wiring(Protocol):
 
     def shadow(self, erp: str) -> Shadow: ...
 
-    @property
-    def crew(self) -> Crew: ...
+    def crew(self, hosts: int) -> Crew:
+        """*hosts*: how many share the twins by now."""
+        ...
 
     def consumer(self, intake: Intake, dead_letters: DeadLetters) -> Consumer | None: ...
 
@@ -221,7 +222,7 @@ class HostActor(Watched, TwinHost):
         self._gaps = GapWatch(store, wiring.backfill(), WallClock(), wiring.backfill_patience)
         self._letters = LetterWatch()
         self._leads = name == FIRST_HOST
-        self._ingests = _ingest_watch(wiring) if self._leads else None
+        self._ingests = self._ingest_watch(wiring) if self._leads else None
         self._schedule = wiring.schedule(directory) if self._leads else None
         self._spared_until = monotonic() + START_S
         self._timers: asyncio.Task[None] | None = None
@@ -281,6 +282,20 @@ class HostActor(Watched, TwinHost):
     async def absorb(self, contributions: Sequence[Contribution]) -> None:
         await self._or_exit(super().absorb(contributions))
 
+    def _ingest_watch(self, wiring: Wiring) -> IngestWatch | None:
+        """Without a broker there is nothing that more could take."""
+        queues = wiring.queues()
+        if queues is None:
+            return None
+        return IngestWatch(
+            lambda: wiring.crew(self._placement.pooled_hosts),
+            queues,
+            _running,
+            lambda name: start_ingest(wiring, name),
+            lambda name: ray.get_actor(name, NAMESPACE).drain.remote(),
+            monotonic,
+        )
+
     async def metrics(self) -> dict[str, float]:
         return asdict(self.counts) | {
             "resident_twins": self.resident_twins(),
@@ -316,21 +331,6 @@ def _board(host: str) -> Board | None:
     return Board() if HAS_BOARDS and not is_dedicated(host) else None
 
 
-def _ingest_watch(wiring: Wiring) -> IngestWatch | None:
-    """Without a broker there is nothing that more could take."""
-    queues = wiring.queues()
-    if queues is None:
-        return None
-    return IngestWatch(
-        wiring.crew,
-        queues,
-        _running,
-        lambda name: start_ingest(wiring, name),
-        lambda name: ray.get_actor(name, NAMESPACE).drain.remote(),
-        monotonic,
-    )
-
-
 class IngestActor(Watched):
     """Consumes from the broker into the twins. Any takes any message, as order does not matter."""
 
@@ -355,6 +355,9 @@ class IngestActor(Watched):
     async def stop(self) -> None:
         if self._consumer is not None and self._started:
             await self._consumer.stop()
+
+    async def metrics(self) -> dict[str, float]:
+        return {} if self._consumer is None else self._consumer.figures()
 
     async def drain(self) -> None:
         """Finish what is being taken, and end: an actor that exits by itself is not started anew."""
@@ -536,7 +539,7 @@ def start_ingest(wiring: Wiring, name: str) -> Any:
 
 def _least_ingests(wiring: Wiring) -> list[str]:
     """Those that run at any time."""
-    return [ingest_name(number) for number in range(wiring.crew.least)]
+    return [ingest_name(number) for number in range(wiring.crew(1).least)]
 
 
 async def start(wiring: Wiring) -> None:
@@ -684,10 +687,18 @@ async def _end(names: set[str]) -> None:
 
 
 async def metrics(wiring: Wiring) -> dict[tuple[str, str], dict[str, float]]:
-    """(role, actor name) → counters, of the pooled hosts and the gateways that answer in time."""
-    names = [("host", name) for name in running_hosts() if not is_dedicated(name)]
+    """(role, actor name) → figures, of the hosts, ingests and gateways that answer in time.
+
+    Of twins with an actor of their own, those alone that somebody has pinned: a kind may have any number.
+    """
+    names = [("host", name) for name in running_hosts() if not _is_one_of_a_kind(wiring, name)]
+    names += [("ingest", name) for name in ingest_names(_running())]
     names += [("gateway", _gateway_name(erp)) for erp in wiring.erps]
     return await in_time({who: figures_of(who[1]) for who in names}, METRICS_WITHIN_S)
+
+
+def _is_one_of_a_kind(wiring: Wiring, host: str) -> bool:
+    return is_dedicated(host) and twin_ref(host).kind in wiring.placement.dedicated
 
 
 async def figures_of(name: str) -> dict[str, float]:

@@ -30,14 +30,16 @@ class IngestWatch:
 
     def __init__(
         self,
-        crew: Crew,
+        crew: Callable[[], Crew],
         queues: Queues,
         names: Callable[[], Collection[str]],
         start: Callable[[str], object],
         drain: Callable[[str], object],
         clock: Callable[[], float],
     ) -> None:
-        """*names*: of all actors that run. *drain*: one takes what it has in hand and ends; nobody waits."""
+        """*crew*: the bounds, as they are by now. *names*: of all actors that run. *drain*: one takes what it
+        has in hand and ends; nobody waits.
+        """
         self.waiting: Waiting | None = None
         """What the last look found; None where the broker did not say."""
         self.running = 0
@@ -59,7 +61,7 @@ class IngestWatch:
         self.running = len(running)
         if self.waiting is None or not running:  # none: they are being started, or stopped
             return
-        wanted, self._seen = decide(self._crew, self._seen, self.waiting.total, len(running), self._clock())
+        wanted, self._seen = decide(self._crew(), self._seen, self.waiting.total, len(running), self._clock())
         self.running = wanted
         if wanted != len(running):
             _log.warning("ingest_scaled", actors=wanted, before=len(running), waiting=self.waiting.total)
