@@ -24,7 +24,7 @@ from twins.runtime.ingest import Directory
 
 pytestmark = [pytest.mark.live, pytest.mark.usefixtures("on_ray")]
 
-AT_ONCE = 20
+AT_ONCE, KEPT = 20, 40
 
 
 @pytest.mark.parametrize("way", ["embedded", "rabbitmq"])
@@ -67,11 +67,13 @@ async def test_hosts_and_hot_twins_change_while_events_come_and_nothing_is_lost_
 
 async def _tell(installation: Installation, events: list[Event], changed: asyncio.Event) -> None:
     """Some at a time until all changes are made, then the rest at once; some are kept for then."""
-    for start in range(0, len(events), AT_ONCE):
-        if start >= len(events) - 2 * AT_ONCE:
-            await changed.wait()
-        await publish(installation, events[start : start + AT_ONCE])
-        await asyncio.sleep(0 if changed.is_set() else 0.1)
+    left = list(events)
+    while len(left) > KEPT and not changed.is_set():
+        await publish(installation, left[:AT_ONCE])
+        del left[:AT_ONCE]
+        await asyncio.sleep(0.1)
+    await changed.wait()
+    await publish(installation, left)
 
 
 async def _taken(store: SqlStore, many: int) -> None:

@@ -214,9 +214,12 @@ async def _play(cluster: Any, stage: Stage, folder: Path) -> None:
 
 async def _tell(installation: Any, events: list[Any], moved: asyncio.Event) -> None:
     """A few at a time until all moves are made, then the rest of the day at once."""
-    for start in range(0, len(events), AT_ONCE):
-        await publish(installation, events[start : start + AT_ONCE])
-        await asyncio.sleep(0 if moved.is_set() else 0.3)
+    left = list(events)
+    while left and not moved.is_set():
+        await publish(installation, left[:AT_ONCE])
+        del left[:AT_ONCE]
+        await asyncio.sleep(0.3)
+    await publish(installation, left)
 
 
 async def _until_nodes(many: int) -> None:
