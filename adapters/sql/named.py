@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 from typing import Any
 
 from pydantic_core import to_json
-from sqlalchemy import ARRAY, Connection, Row, Select, String, Table, any_, bindparam, func, select
+from sqlalchemy import ARRAY, Connection, Row, Select, String, Table, any_, bindparam, func, select, tuple_
+
+from adapters.sql.tables import events
+
+_OF_AN_EVENT = ("twin", "source", "id")
 
 
 def named(
@@ -22,6 +26,27 @@ def named(
     dialect = connection.dialect.name
     told = to_json(names).decode() if dialect == "sqlite" else list(names)
     return connection.execute(_statement(dialect, table, columns, by), {"names": told}).all()
+
+
+def told_of(connection: Connection, wanted: Collection[tuple[str, str, str]]) -> set[str]:
+    """Twins that have events of these names. *wanted*: (twin, source, id) each."""
+    if connection.dialect.name == "sqlite":
+        told: dict[str, Any] = {"told": to_json(list(wanted)).decode()}
+    else:
+        told = dict(zip(_OF_AN_EVENT, map(list, zip(*wanted, strict=True)), strict=True))
+    return set(connection.execute(_known(connection.dialect.name), told).scalars())
+
+
+@lru_cache
+def _known(dialect: str) -> Select[Any]:
+    names = (events.c.twin, events.c.source, events.c.id)
+    if dialect == "sqlite":
+        one = func.json_each(bindparam("told", type_=String)).table_valued("value")
+        told = select(*(func.json_extract(one.c.value, f"$[{place}]") for place in range(len(names))))
+    else:
+        arrays = (bindparam(name, type_=ARRAY(String)) for name in _OF_AN_EVENT)
+        told = select(func.unnest(*arrays).table_valued(*_OF_AN_EVENT).render_derived())
+    return select(events.c.twin).where(tuple_(*names).in_(told)).distinct()
 
 
 @lru_cache

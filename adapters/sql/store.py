@@ -35,7 +35,7 @@ from adapters.sql.engine import Tuning
 from adapters.sql.epochs import chunks
 from adapters.sql.erp_control import ErpControlRows
 from adapters.sql.letters import LetterRows
-from adapters.sql.named import named
+from adapters.sql.named import named, told_of
 from adapters.sql.placements import PlacementRows, assert_placed
 from adapters.sql.reconciliations import ReconciliationRows
 from adapters.sql.routes import address
@@ -108,16 +108,14 @@ class SqlStore(PlacementRows, LetterRows, ErpControlRows, CutoverRows, CommandRo
             return await finished(self._reading, read)
 
     async def known(self, told: Collection[Event]) -> set[TwinRef]:
-        found: set[TwinRef] = set()
-        for chunk in chunks([(str(one.subject), one.source, one.id) for one in told]):
-            named = tuple_(events.c.twin, events.c.source, events.c.id)
-            for row in await self._rows(select(events.c.twin).where(named.in_(chunk)).distinct()):
-                found.add(twin_ref(row["twin"]))
-            wanted = set(chunk)
-            for row in await self._archived({name for name, _, _ in chunk}):
+        wanted = {(str(one.subject), one.source, one.id) for one in told}
+        async with translated():
+            found = await finished(self._reading, lambda connection: told_of(connection, wanted))
+        for chunk in chunks(list({name for name, _, _ in wanted})):
+            for row in await self._archived(chunk):
                 if (row["twin"], row["source"], row["id"]) in wanted:
-                    found.add(twin_ref(row["twin"]))
-        return found
+                    found.add(row["twin"])
+        return set(map(twin_ref, found))
 
     async def commit(
         self,
