@@ -28,7 +28,7 @@ def named(
     return connection.execute(_statement(dialect, table, columns, by), {"names": told}).all()
 
 
-def told_of(connection: Connection, wanted: Collection[tuple[str, str, str]]) -> set[str]:
+def knowing(connection: Connection, wanted: Collection[tuple[str, str, str]]) -> set[str]:
     """Twins that have events of these names. *wanted*: (twin, source, id) each."""
     if connection.dialect.name == "sqlite":
         told: dict[str, Any] = {"told": to_json(list(wanted)).decode()}
