@@ -7,11 +7,21 @@ from functools import lru_cache
 from typing import Any
 
 from pydantic_core import to_json
-from sqlalchemy import ARRAY, Connection, Row, Select, String, Table, any_, bindparam, func, select, tuple_
-
-from adapters.sql.tables import events
-
-_OF_AN_EVENT = ("twin", "source", "id")
+from sqlalchemy import (
+    ARRAY,
+    Column,
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    String,
+    Table,
+    any_,
+    bindparam,
+    func,
+    select,
+    tuple_,
+)
 
 
 def named(
@@ -28,25 +38,30 @@ def named(
     return connection.execute(_statement(dialect, table, columns, by), {"names": told}).all()
 
 
-def knowing(connection: Connection, wanted: Collection[tuple[str, str, str]]) -> set[str]:
-    """Twins that have events of these names. *wanted*: (twin, source, id) each."""
-    if connection.dialect.name == "sqlite":
-        told: dict[str, Any] = {"told": to_json(list(wanted)).decode()}
-    else:
-        told = dict(zip(_OF_AN_EVENT, map(list, zip(*wanted, strict=True)), strict=True))
-    return set(connection.execute(_known(connection.dialect.name), told).scalars())
+def among(
+    connection: Connection, columns: tuple[Column[Any], ...], rows: Collection[tuple[Any, ...]]
+) -> tuple[ColumnElement[bool], dict[str, Any]]:
+    """The condition that *columns* together are one of *rows*, at least one, and its parameters.
+
+    Given two rows or more as a list, SQLite looks at every entry of the index.
+    """
+    dialect = connection.dialect.name
+    if dialect == "sqlite":
+        return _among(dialect, columns), {"rows": to_json(list(rows)).decode()}
+    names = (column.name for column in columns)
+    return _among(dialect, columns), dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
 
 
 @lru_cache
-def _known(dialect: str) -> Select[Any]:
-    names = (events.c.twin, events.c.source, events.c.id)
+def _among(dialect: str, columns: tuple[Column[Any], ...]) -> ColumnElement[bool]:
     if dialect == "sqlite":
-        one = func.json_each(bindparam("told", type_=String)).table_valued("value")
-        told = select(*(func.json_extract(one.c.value, f"$[{place}]") for place in range(len(names))))
+        one = func.json_each(bindparam("rows", type_=String)).table_valued("value")
+        rows = select(*(func.json_extract(one.c.value, f"$[{place}]") for place in range(len(columns))))
     else:
-        arrays = (bindparam(name, type_=ARRAY(String)) for name in _OF_AN_EVENT)
-        told = select(func.unnest(*arrays).table_valued(*_OF_AN_EVENT).render_derived())
-    return select(events.c.twin).where(tuple_(*names).in_(told)).distinct()
+        arrays = (bindparam(column.name, type_=ARRAY(column.type)) for column in columns)
+        names = (column.name for column in columns)
+        rows = select(func.unnest(*arrays).table_valued(*names).render_derived())
+    return tuple_(*columns).in_(rows)
 
 
 @lru_cache

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import Connection, select, tuple_
+from sqlalchemy import Connection, select
 
-from adapters.sql.epochs import chunks
+from adapters.sql.named import among
 from adapters.sql.rows import Row
 from adapters.sql.shadows import mirrored
 from adapters.sql.tables import cutovers, postings
@@ -47,14 +47,14 @@ def successor(erp: str, successors: Mapping[str, str]) -> str:
 
 
 def _to_holders(connection: Connection, reversals: Sequence[Row]) -> None:
-    for some in chunks(list(reversals)):
-        places = [(row["key"], row["version"]) for row in some]
-        wanted = select(postings.c.key, postings.c.version, postings.c.erp).where(
-            tuple_(postings.c.key, postings.c.version).in_(places)
-        )
-        holders = {(row.key, row.version): row.erp for row in connection.execute(wanted)}
-        for row in some:
-            row["erp"] = holders.get((row["key"], row["version"]), row["erp"])
+    if not reversals:
+        return
+    places = [(row["key"], row["version"]) for row in reversals]
+    condition, told = among(connection, (postings.c.key, postings.c.version), places)
+    wanted = select(postings.c.key, postings.c.version, postings.c.erp).where(condition)
+    holders = {(row.key, row.version): row.erp for row in connection.execute(wanted, told)}
+    for row in reversals:
+        row["erp"] = holders.get((row["key"], row["version"]), row["erp"])
 
 
 def _told(row: Row) -> tuple[TwinRef, Command]:

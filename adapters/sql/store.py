@@ -35,7 +35,7 @@ from adapters.sql.engine import Tuning
 from adapters.sql.epochs import chunks
 from adapters.sql.erp_control import ErpControlRows
 from adapters.sql.letters import LetterRows
-from adapters.sql.named import knowing, named
+from adapters.sql.named import among, named
 from adapters.sql.placements import PlacementRows, assert_placed
 from adapters.sql.reconciliations import ReconciliationRows
 from adapters.sql.routes import address
@@ -110,7 +110,7 @@ class SqlStore(PlacementRows, LetterRows, ErpControlRows, CutoverRows, CommandRo
     async def known(self, told: Collection[Event]) -> set[TwinRef]:
         wanted = {(str(one.subject), one.source, one.id) for one in told}
         async with translated():
-            found = await finished(self._reading, lambda connection: knowing(connection, wanted))
+            found = await finished(self._reading, lambda connection: _known(connection, wanted))
         for chunk in chunks(list({name for name, _, _ in wanted})):
             for row in await self._archived(chunk):
                 if (row["twin"], row["source"], row["id"]) in wanted:
@@ -470,6 +470,12 @@ def _load(connection: Connection, refs: Sequence[TwinRef], whole: bool) -> dict[
         )
         for ref, name in zip(refs, names, strict=True)
     }
+
+
+def _known(connection: Connection, wanted: Collection[tuple[str, str, str]]) -> set[str]:
+    """Twins that have events of these names: (twin, source, id) each."""
+    condition, told = among(connection, (events.c.twin, events.c.source, events.c.id), wanted)
+    return set(connection.execute(select(events.c.twin).where(condition).distinct(), told).scalars())
 
 
 def _checkpoints(connection: Connection, names: Sequence[str]) -> tuple[dict[str, Checkpoint[Any]], set[str]]:

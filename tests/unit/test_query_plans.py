@@ -1,0 +1,36 @@
+"""What is asked for by name is found by its index, however much is stored."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from sqlalchemy import Column, create_engine, select
+
+from adapters.sql.named import among
+from adapters.sql.tables import events, metadata, postings
+
+
+@pytest.mark.parametrize(
+    ("columns", "row"),
+    [
+        ((events.c.twin, events.c.source, events.c.id), ("order/SO-1", "/oms", "1")),
+        ((postings.c.key, postings.c.version), ("invoice/1", 1)),
+    ],
+    ids=["events", "postings"],
+)
+def test_many_rows_are_searched_for_and_not_scanned_for(
+    columns: tuple[Column[Any], ...], row: tuple[Any, ...]
+) -> None:
+    engine = create_engine("sqlite://")
+    with engine.connect() as connection:
+        metadata.create_all(connection)
+        condition, told = among(connection, columns, [row, row, row])
+        asked = select(columns[0]).where(condition).compile(dialect=engine.dialect)
+        values = asked.construct_params(told)
+        found = connection.exec_driver_sql(
+            f"EXPLAIN QUERY PLAN {asked}", tuple(values[name] for name in asked.positiontup or ())
+        )
+        steps = [step.detail for step in found]
+    assert any(step.startswith(f"SEARCH {columns[0].table.name} ") for step in steps), steps
+    engine.dispose()
