@@ -59,10 +59,11 @@ if TYPE_CHECKING:
 
 LETTERS_CACHE_KB = 2_048
 
-GC_THRESHOLDS = 50_000, 2_000, 1_000
-"""Allocations between collections of the youngest objects (some 20 ms each; Python's 700 suits short
-scripts), and of these between those of the older, and oldest: they take seconds and find nothing. Where many
-twins are in memory each object looked at is a cache miss: with 10,000 and 10 it was a fifth of a batch."""
+GC_THRESHOLDS = 2_000, 50_000, 1_000
+"""Allocations between collections of the youngest objects (a millisecond each; after 50,000 they would be 30
+and cost more, as what is looked at is in no cache by then), and of these between those of the older, and
+oldest: they take seconds and find nothing. Where many twins are in memory each object looked at is a cache
+miss: with 10,000 and 10 it was a fifth of a batch."""
 SWITCH_S = 0.0005
 """How long a thread may keep others waiting for the interpreter; Python's 5 ms is a quarter of a batch."""
 
