@@ -242,3 +242,16 @@ async def test_portions_before_one_that_failed_are_known_when_all_come_again(sto
         await one.take(told, may_wait=True)
     verdicts = await one.take(told, may_wait=True)
     assert verdicts == [Taken(Arrival.DUPLICATE)] * LEAST + [Taken(Arrival.NEW)] * 2 * LEAST
+
+
+async def test_what_is_known_by_heart_counts_among_the_messages_that_a_portion_takes(
+    store: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else portions of which most are repeated seem dear, and are cut ever smaller."""
+    one = host(store)
+    await one.take([*ONE, *payments(LEAST - 1)])
+    counted: list[int] = []
+    monkeypatch.setattr(Portions, "took", lambda _self, messages, _seconds: counted.append(messages))
+    await one.take(payments(2 * LEAST), may_wait=True)
+    assert store.commits == [LEAST, 1, LEAST]
+    assert counted == [LEAST, LEAST]

@@ -26,6 +26,8 @@ class Call:
     letters: Sequence[Contribution]
     answer: asyncio.Future[list[Arrival]]
     """One arrival an event. Cancelled where whoever asked has given up."""
+    messages: int
+    """By which it came; some may have told what was known."""
 
     def refs(self) -> Iterator[TwinRef]:
         yield from (event.subject for event in self.events)
@@ -78,13 +80,14 @@ class Gathering:
         *,
         may_wait: bool = False,
         alone: bool = False,
+        messages: int = 0,
     ) -> list[Arrival]:
-        """Returns when it is committed. Shape: one arrival an event, in order.
+        """Returns when it is committed. Shape: one arrival an event, in order. *messages* told these events.
 
         Raises: what *begin* and the commit raise. What only some of those taken together may be the cause of
         is raised if it happens to these alone, too.
         """
-        call = Call(events, letters, asyncio.get_running_loop().create_future())
+        call = Call(events, letters, asyncio.get_running_loop().create_future(), messages)
         if may_wait or alone:
             self._queue([call], may_wait=may_wait)
         else:

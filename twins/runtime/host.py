@@ -221,7 +221,7 @@ class TwinHost:
             for message, known in zip(messages, digests, strict=True)
         ]
         events = [one for one in parsed if isinstance(one, Event)]
-        arrivals = iter(await self._take(events, may_wait=may_wait))
+        arrivals = iter(await self._take(events, may_wait=may_wait, messages=len(messages)))
         verdicts = [next(arrivals) if isinstance(one, Event) else one for one in parsed]
         self._known.add(one for one, verdict in zip(digests, verdicts, strict=True) if _is_taken(verdict))
         self.counts.duplicates += sum(one is _DUPLICATE for one in parsed)
@@ -237,11 +237,12 @@ class TwinHost:
         if contributions:
             await self._gathering.take((), contributions)
 
-    async def _take(self, events: list[Event], *, may_wait: bool = False) -> list[Verdict]:
+    async def _take(self, events: list[Event], *, may_wait: bool = False, messages: int = 0) -> list[Verdict]:
         if not events:
             return []
         try:
-            return [_TAKEN[arrival] for arrival in await self._gathering.take(events, may_wait=may_wait)]
+            arrivals = await self._gathering.take(events, may_wait=may_wait, messages=messages)
+            return [_TAKEN[arrival] for arrival in arrivals]
         except (TransientFailure, Fenced):
             raise
         except Exception:  # noqa: BLE001 - top of the loop
@@ -441,7 +442,8 @@ class TwinHost:
         counts.fold_s += folded.seconds
         counts.commit_s += commit_s
         if folded.may_wait:
-            self._portions.took(len(arrivals), folded.seconds + commit_s)
+            messages = sum(call.messages for call in folded.calls)
+            self._portions.took(messages, folded.seconds + commit_s)
 
     def _errand(self, mail: Collection[Contribution], commands: bool) -> None:
         """Tell others, without making this batch wait; mail that is not delivered now is swept later."""
