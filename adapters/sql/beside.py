@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 from sqlalchemy import Connection, Engine
 
 from adapters.sql.engine import Tuning, is_sqlite, reader, sqlite_beside, writer
+from adapters.sql.log_copying import LogCopying
 
 T = TypeVar("T")
 
@@ -62,11 +63,15 @@ class AtOnce:
 
 
 class InThread:
-    """SQLite, writing: one thread with one connection. While SQLite works, other threads run."""
+    """SQLite, writing: one thread with one connection, and one that copies the log. While SQLite works, other
+    threads run.
+    """
 
     def __init__(self, url: str, tuning: Tuning) -> None:
         self.engine = sqlite_beside(url, tuning, writes=True)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="commit")
+        copying = sqlite_beside(url, tuning, writes=False)
+        self._copying = LogCopying(copying, lambda work: self._thread.submit(work).result())
 
     def submit(self, body: Callable[[Connection], T]) -> Future[T]:
         return self._thread.submit(self._run, body)
@@ -76,6 +81,7 @@ class InThread:
             return body(connection)
 
     def close(self) -> None:
+        self._copying.stop()
         self._thread.submit(self.engine.dispose)
         self._thread.shutdown()
 

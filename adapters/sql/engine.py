@@ -18,9 +18,10 @@ SILENCE_S = 5.0
 KEEPALIVES = {"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3"}
 """The server lets go of the locks of a client whose machine is gone, after a minute."""
 
-CHECKPOINT_PAGES = 8_000
-"""SQLite: what the log holds, 32 MB, before it is copied into the tables. With its own 1,000 each batch that
-touches 500 of many twins is copied at once, and a page as often as it changes."""
+CHECKPOINT_PAGES = 48_000
+"""SQLite: what the log holds, 192 MB, before a commit copies it into the tables, unless `log_copying` has
+done so by half of that. With its own 1,000 each batch that touches 500 of many twins is copied at once, and a
+page as often as it changes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,79 @@
+"""SQLite's log is copied into its tables beside the commits, which wait for the last of it alone."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic
+
+import structlog
+from sqlalchemy import Engine
+
+_log = structlog.get_logger()
+
+PART_PAGES = 3_000
+"""About so many pages are copied at once: each is written to the disk, among those of the commits."""
+FULL_PAGES = 24_000
+"""What the log holds, 96 MB, before commits wait until all of it is copied and it begins anew. A page that
+changes often is copied less often than from a shorter log."""
+PAUSE_MIN_S, PAUSE_MAX_S = 0.25, 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """In pages, since it last began anew."""
+
+    held: int
+    copied: int
+
+
+def copy_log(engine: Engine) -> Log:
+    """Copy what no reader keeps, beside whoever writes. Where nobody writes meanwhile, who writes next begins
+    the log anew. Raises: sqlite3.Error.
+    """
+    connection = engine.raw_connection()
+    try:
+        cursor = connection.cursor()
+        ((_, held, copied),) = cursor.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        cursor.close()
+    finally:
+        connection.close()
+    return Log(held, copied)
+
+
+class LogCopying:
+    """A thread with a connection of its own that copies the log part by part, as fast as it grows."""
+
+    def __init__(self, engine: Engine, between_commits: Callable[[Callable[[], Log]], Log]) -> None:
+        """*between_commits* does something while nothing is committed, and returns when it is done."""
+        self._engine = engine
+        self._between_commits = between_commits
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="copy", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._thread.join()
+        self._engine.dispose()
+
+    def _run(self) -> None:
+        pause_s, before, began = PAUSE_MIN_S, 0, monotonic()
+        while not self._stopping.wait(pause_s):
+            try:
+                log = copy_log(self._engine)
+                if log.held >= FULL_PAGES:
+                    log = self._between_commits(lambda: copy_log(self._engine))
+            except sqlite3.Error as error:  # who commits copies a log that is twice as full
+                _log.warning("log_not_copied", reason=str(error))
+                continue
+            now = monotonic()
+            pause_s = pause_for(log.held - before if log.held >= before else log.held, now - began)
+            before, began = log.held, now
+
+
+def pause_for(came: int, seconds: float) -> float:
+    """Seconds in which the log grows by a part, where *came* pages came in so many."""
+    return min(max(PART_PAGES * seconds / max(came, 1), PAUSE_MIN_S), PAUSE_MAX_S)
