@@ -142,6 +142,7 @@ def rabbitmq(folder: Path, address: str = "127.0.0.1") -> Iterator[Server]:
         "ERL_EPMD_PORT": str(mapper),
         "ERL_EPMD_ADDRESS": "127.0.0.1",
         "RABBITMQ_NODENAME": f"twinsync{port}@localhost",
+        "RABBITMQ_SCHEDULER_BIND_TYPE": "u",  # threads bound to a core wait for whoever has it
         "RABBITMQ_NODE_IP_ADDRESS": address,
         "RABBITMQ_NODE_PORT": str(port),
         "RABBITMQ_DIST_PORT": str(distribution),
