@@ -5,11 +5,11 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from time import monotonic
 
 import structlog
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 _log = structlog.get_logger()
 
@@ -18,35 +18,28 @@ PART_PAGES = 3_000
 FULL_PAGES = 24_000
 """What the log holds, 96 MB, before commits wait until all of it is copied and it begins anew. A page that
 changes often is copied less often than from a shorter log."""
-PAUSE_MIN_S, PAUSE_MAX_S = 0.25, 5.0
+PAUSE_MIN_S, PAUSE_MAX_S = 0.25, 2.0
+"""The most is how long many may come unnoticed after a time when little did."""
 
 
-@dataclass(frozen=True, slots=True)
-class Log:
-    """In pages, since it last began anew."""
-
-    held: int
-    copied: int
-
-
-def copy_log(engine: Engine) -> Log:
+def copy_log(engine: Engine) -> int:
     """Copy what no reader keeps, beside whoever writes. Where nobody writes meanwhile, who writes next begins
-    the log anew. Raises: sqlite3.Error.
+    the log anew. Answers how many pages it holds. Raises: sqlite3.Error, SQLAlchemyError.
     """
     connection = engine.raw_connection()
     try:
         cursor = connection.cursor()
-        ((_, held, copied),) = cursor.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        ((_, pages, _),) = cursor.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
         cursor.close()
     finally:
         connection.close()
-    return Log(held, copied)
+    return int(pages)
 
 
 class LogCopying:
     """A thread with a connection of its own that copies the log part by part, as fast as it grows."""
 
-    def __init__(self, engine: Engine, between_commits: Callable[[Callable[[], Log]], Log]) -> None:
+    def __init__(self, engine: Engine, between_commits: Callable[[Callable[[], int]], int]) -> None:
         """*between_commits* does something while nothing is committed, and returns when it is done."""
         self._engine = engine
         self._between_commits = between_commits
@@ -63,15 +56,18 @@ class LogCopying:
         pause_s, before, began = PAUSE_MIN_S, 0, monotonic()
         while not self._stopping.wait(pause_s):
             try:
-                log = copy_log(self._engine)
-                if log.held >= FULL_PAGES:
-                    log = self._between_commits(lambda: copy_log(self._engine))
-            except sqlite3.Error as error:  # who commits copies a log that is twice as full
+                pages = copy_log(self._engine)
+                if pages >= FULL_PAGES:
+                    pages = self._between_commits(lambda: copy_log(self._engine))
+            except (
+                sqlite3.Error,
+                SQLAlchemyError,
+            ) as error:  # who commits copies a log that is twice as full
                 _log.warning("log_not_copied", reason=str(error))
                 continue
             now = monotonic()
-            pause_s = pause_for(log.held - before if log.held >= before else log.held, now - began)
-            before, began = log.held, now
+            pause_s = pause_for(pages - before if pages >= before else pages, now - began)
+            before, began = pages, now
 
 
 def pause_for(came: int, seconds: float) -> float:
