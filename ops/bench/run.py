@@ -108,8 +108,9 @@ def run(
                 say = _told_of_round(number, rounds, status.update)
                 asyncio.run(_round(load, folder, figures.add, say))
             shutil.rmtree(folder, ignore_errors=True)
+            out.print(_table(figures))
     by_database = {database: ratios(figures, database) for database in databases}
-    out.print(_table(figures), _ratio_table(by_database))
+    out.print(_ratio_table(by_database))
     return {
         "machine": machine(),
         "versions": versions(),
