@@ -7,11 +7,12 @@ import threading
 from collections.abc import Callable
 from time import monotonic
 
-import structlog
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-_log = structlog.get_logger()
+from twins.outage import Outage
+
+FAILURES = sqlite3.Error, SQLAlchemyError
 
 PART_PAGES = 3_000
 """About so many pages are copied at once: each is written to the disk, among those of the commits."""
@@ -37,12 +38,16 @@ def copy_log(engine: Engine) -> int:
 
 
 class LogCopying:
-    """A thread with a connection of its own that copies the log part by part, as fast as it grows."""
+    """A thread with a connection of its own that copies the log part by part, as fast as it grows.
+
+    While it cannot, the log grows until it is twice as full and whoever commits copies it.
+    """
 
     def __init__(self, engine: Engine, between_commits: Callable[[Callable[[], int]], int]) -> None:
         """*between_commits* does something while nothing is committed, and returns when it is done."""
         self._engine = engine
         self._between_commits = between_commits
+        self._outage = Outage("log_copying")
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="copy", daemon=True)
         self._thread.start()
@@ -59,12 +64,10 @@ class LogCopying:
                 pages = copy_log(self._engine)
                 if pages >= FULL_PAGES:
                     pages = self._between_commits(lambda: copy_log(self._engine))
-            except (
-                sqlite3.Error,
-                SQLAlchemyError,
-            ) as error:  # who commits copies a log that is twice as full
-                _log.warning("log_not_copied", reason=str(error))
+            except FAILURES as error:
+                self._outage.failed(error)
                 continue
+            self._outage.ended()
             now = monotonic()
             pause_s = pause_for(pages - before if pages >= before else pages, now - began)
             before, began = pages, now
