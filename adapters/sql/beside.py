@@ -70,8 +70,7 @@ class InThread:
     def __init__(self, url: str, tuning: Tuning) -> None:
         self.engine = sqlite_beside(url, tuning, writes=True)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="commit")
-        copying = sqlite_beside(url, tuning, writes=False)
-        self._copying = LogCopying(copying, lambda work: self._thread.submit(work).result())
+        self._copying = LogCopying(sqlite_beside(url, tuning, writes=False), self._thread)
 
     def submit(self, body: Callable[[Connection], T]) -> Future[T]:
         return self._thread.submit(self._run, body)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable
+from concurrent.futures import Executor
 from time import monotonic
 
 from sqlalchemy import Engine
@@ -43,10 +43,10 @@ class LogCopying:
     While it cannot, the log grows until it is twice as full and whoever commits copies it.
     """
 
-    def __init__(self, engine: Engine, between_commits: Callable[[Callable[[], int]], int]) -> None:
-        """*between_commits* does something while nothing is committed, and returns when it is done."""
+    def __init__(self, engine: Engine, committing: Executor) -> None:
+        """*committing* has one thread, in which all is committed."""
         self._engine = engine
-        self._between_commits = between_commits
+        self._committing = committing
         self._outage = Outage("log_copying")
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="copy", daemon=True)
@@ -63,7 +63,7 @@ class LogCopying:
             try:
                 pages = copy_log(self._engine)
                 if pages >= FULL_PAGES:
-                    pages = self._between_commits(lambda: copy_log(self._engine))
+                    pages = self._committing.submit(copy_log, self._engine).result()
             except FAILURES as error:
                 self._outage.failed(error)
                 continue

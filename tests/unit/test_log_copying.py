@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -113,7 +114,7 @@ def test_a_failure_is_told_and_the_log_is_copied_later(
     committing.submit(tell).result()
     fickle = Fickle(sqlite_beside(url, Tuning(), writes=False), failures=2, error=error)
     with capture_logs() as logs:
-        copying = LogCopying(fickle, lambda work: work())  # type: ignore[arg-type]
+        copying = LogCopying(fickle, committing._thread)  # type: ignore[arg-type]
         until(lambda: fickle.asked > fickle.failures + 1)
         copying.stop()
     assert [one["event"] for one in logs] == ["log_copying_waits", "log_copying_goes_on"]
@@ -124,7 +125,7 @@ def test_a_failure_is_told_and_the_log_is_copied_later(
 def test_stopping_does_not_wait_for_the_pause(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("PAUSE_MIN_S", "PAUSE_MAX_S"):
         monkeypatch.setattr(log_copying, name, 10 * SOON_S)
-    copying = LogCopying(sqlite_beside(url, Tuning(), writes=False), lambda _: 0)
+    copying = LogCopying(sqlite_beside(url, Tuning(), writes=False), ThreadPoolExecutor(1))
     began = time.monotonic()
     copying.stop()
     assert time.monotonic() - began < SOON_S
