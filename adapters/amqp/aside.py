@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from adapters.amqp.delivered import Delivery, headers, text
+from adapters.amqp.delivered import Delivery, text
 from adapters.amqp.topology import DELIVERY_LIMIT
 from canonical.envelope import BODY_BYTES_MAX, parse
 from canonical.errors import RejectedMessage
@@ -17,13 +17,13 @@ REASON, FIELD = "x-twinsync-reason", "x-twinsync-field"
 
 def why_aside(delivery: Delivery) -> Rejected:
     """Why a message is in the dead queue, in words that a person understands."""
-    said = headers(delivery.message)
+    said = delivery.headers
     if REASON in said:
         return Rejected(text(said[REASON]), text(said.get(FIELD, "")))
     deaths: Any = said.get("x-death")
     if deaths:
         return _why_dead(deaths[0], len(delivery.told.body))
-    return _why_unroutable(delivery.told, delivery.message.routing_key or "")
+    return _why_unroutable(delivery.told, delivery.content.routing_key)
 
 
 def _why_dead(death: Mapping[str, Any], size_bytes: int) -> Rejected:

@@ -9,13 +9,14 @@ from time import monotonic
 from typing import TypeVar
 
 import structlog
-from aio_pika.abc import AbstractChannel, AbstractConnection
+from aio_pika.abc import AbstractChannel
 from aiormq.abc import AbstractChannel as UnderlayChannel
 
 from adapters.amqp.aside import why_aside
+from adapters.amqp.content import ReceivingConnection, receiving
 from adapters.amqp.delivered import Delivery
 from adapters.amqp.lane import Destination, Lane, Take
-from adapters.amqp.link import LOST, Patience, connected, shut
+from adapters.amqp.link import LOST, Patience, shut
 from adapters.amqp.topology import Names, declare
 from canonical.errors import InvariantViolated, Overloaded, TransientFailure
 from twins.outage import LONGEST_S, Outage, waits
@@ -66,7 +67,7 @@ class AmqpConsumer:
         self._outage = Outage("consumer")
         self._ended: asyncio.Future[str] | None = None
         """Why the connection that is open now came to its end."""
-        self._connection: AbstractConnection | None = None
+        self._connection: ReceivingConnection | None = None
         self._lanes: list[Lane] = []
         self._keeping: asyncio.Task[None] | None = None
 
@@ -110,7 +111,7 @@ class AmqpConsumer:
         self._ended = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(self._patience.connect_s):
-                self._connection = await connected(self._url, self._patience)
+                self._connection = await receiving(self._url, self._patience)
                 self._connection.close_callbacks.add(self._connection_closed)
                 await declare(await self._channel(), self._names)
                 destination = self._intake.destination
@@ -137,8 +138,10 @@ class AmqpConsumer:
     ) -> Lane:
         channel = await self._channel()
         await channel.set_qos(prefetch_count=prefetch)
+        assert self._connection is not None
         lane = Lane(
             await channel.get_underlay_channel(),
+            self._connection.deliveries,
             name,
             take,
             self._batch_size_max,
@@ -184,7 +187,7 @@ class AmqpConsumer:
         if refused:
             await self._letters(refused, outage)
         self.counts.consumed += len(deliveries)
-        self.counts.redelivered += sum(bool(delivery.message.redelivered) for delivery in deliveries)
+        self.counts.redelivered += sum(delivery.content.redelivered for delivery in deliveries)
 
     async def bury(self, deliveries: Sequence[Delivery], outage: Outage) -> None:
         """Returns when what the broker has set aside is among the dead letters."""

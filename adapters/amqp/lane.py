@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from random import randrange
 from time import monotonic
+from typing import Any
 
 import structlog
 from aio_pika.abc import ConsumerTag
 from aiormq.abc import AbstractChannel, DeliveredMessage
 
 from adapters.amqp.acknowledging import Acknowledging
+from adapters.amqp.content import Content, Deliveries
 from adapters.amqp.delivered import Delivery, publication
 from adapters.amqp.link import CLOSE_WITHIN_S, LOST
 from canonical.envelope import BODY_BYTES_MAX
+from canonical.errors import InvariantViolated
 from twins.outage import FIRST_S, Outage
 from twins.ports import Publication
 
@@ -41,13 +44,13 @@ class Lane:
     """Sorts what a queue delivers by where it goes.
 
     A delivery tag is of use on the channel that it came by alone. A lane ends with its channel, and whatever
-    it has in hand then comes again by another. The channel is the one below aio-pika, whose own objects and
-    tasks for each message cost as much as reading it.
+    it has in hand then comes again by another. Messages come by `Deliveries`, past the client library.
     """
 
     def __init__(
         self,
         channel: AbstractChannel,
+        deliveries: Deliveries,
         queue: str,
         take: Take,
         batch_size_max: int,
@@ -57,6 +60,7 @@ class Lane:
     ) -> None:
         """*turns_away*: what is too large to be an event is not even held here."""
         self._channel = channel
+        self._deliveries = deliveries
         self._queue = queue
         self._take = take
         self._batch_size_max = batch_size_max
@@ -66,6 +70,7 @@ class Lane:
         self._bound: dict[str, Bound] = {}
         """Destination → what is on its way there; gone when all has arrived."""
         self._running: set[asyncio.Task[None]] = set()
+        self._refusing: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._tag: ConsumerTag | None = None
 
@@ -75,7 +80,8 @@ class Lane:
         return sum(bound.waiting for bound in self._bound.values())
 
     async def start(self) -> None:
-        self._tag = (await self._channel.basic_consume(self._queue, self._received)).consumer_tag
+        self._deliveries.take(self._channel.number, self._received)
+        self._tag = (await self._channel.basic_consume(self._queue, _passed_by)).consumer_tag
 
     async def stop(self) -> None:
         """Finish the batches in hand, but for those that wait for the world."""
@@ -97,17 +103,17 @@ class Lane:
     async def drop(self) -> None:
         """Give up what is in hand: the broker delivers it again."""
         self._stopping = True
-        for task in self._running:
+        ending = self._running | self._refusing
+        for task in ending:
             task.cancel()
-        if self._running:
-            await asyncio.wait(self._running)
+        if ending:
+            await asyncio.wait(ending)
 
-    async def _received(self, message: DeliveredMessage) -> None:
+    def _received(self, content: Content) -> None:
         """Two thousand messages of ten megabytes would not fit into memory: the broker sets such aside."""
-        delivery = Delivery(message, publication(message))
-        if self._turns_away and len(message.body) > BODY_BYTES_MAX:
-            with contextlib.suppress(*LOST):
-                await delivery.set_aside()
+        delivery = Delivery(self._channel, content, publication(content))
+        if self._turns_away and len(content.body) > BODY_BYTES_MAX:
+            self._refuse(delivery.set_aside())
             return
         self._acknowledging.delivered(delivery.tag)
         if self._stopping:
@@ -116,12 +122,21 @@ class Lane:
             destination = self._destination(delivery.told)
         except Exception:  # noqa: BLE001 - top of the loop
             _log.exception("message_refused", message_id=delivery.message_id)
-            await give_back(self._acknowledging, delivery)
+            self._refuse(give_back(self._acknowledging, delivery))
             return
         bound = self._bound.get(destination)
         if bound is None:
             bound = self._bound[destination] = self._opened(destination)
         bound.add(delivery)
+
+    def _refuse(self, refusing: Coroutine[Any, Any, None]) -> None:
+        async def quietly() -> None:
+            with contextlib.suppress(*LOST):
+                await refusing
+
+        task = asyncio.create_task(quietly())
+        self._refusing.add(task)
+        task.add_done_callback(self._refusing.discard)
 
     def _opened(self, destination: str) -> Bound:
         outage = Outage("intake", queue=self._queue, destination=destination)
@@ -135,6 +150,10 @@ class Lane:
         await bound.run()
         if not self._stopping:
             del self._bound[destination]
+
+
+async def _passed_by(message: DeliveredMessage) -> None:
+    raise InvariantViolated(f"delivery {message.delivery_tag} came by the client library")
 
 
 class Bound:

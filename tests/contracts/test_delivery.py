@@ -510,3 +510,24 @@ async def test_another_client_library_may_publish(body: bytes, properties: dict[
         parsed = parse(taken.body, taken.headers, taken.content_type)
         assert replace(parsed, sequence=None) == placed()
         assert parsed.sequence == (None if body == placed().structured() else 7)
+
+
+async def test_properties_that_are_no_text_end_nothing() -> None:
+    """A connection that ended for them would meet the message again on the next, for ever."""
+
+    def publish(way: Way) -> None:
+        with pika.BlockingConnection(pika.URLParameters(way.url)) as connection:
+            channel = connection.channel()
+            for body, properties in (
+                (placed().structured(), pika.BasicProperties(STRUCTURED, message_id=b"\xff\xfe")),
+                (
+                    placed(minute=1).structured(),
+                    pika.BasicProperties(STRUCTURED, headers={"ce-id": "1"}, app_id=b"\xe9"),
+                ),
+            ):
+                channel.basic_publish(way.names.events, placed().type, body, properties)
+
+    async with consuming() as way:
+        await asyncio.to_thread(publish, way)
+        await way.until(lambda: len(way.intake.taken) >= 2)
+        assert way.intake.ids() == [placed().event_id, placed(minute=1).event_id]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any, cast
 
 from adapters.amqp.acknowledging import Acknowledging
+from adapters.amqp.content import Content
 from adapters.amqp.delivered import Delivery
 from adapters.amqp.lane import Bound
 from twins.outage import Outage
@@ -26,9 +26,8 @@ class Broker:
 
     def delivery(self, tag: int) -> Delivery:
         self.delivered.append(tag)
-        header = SimpleNamespace(properties=SimpleNamespace(headers={}, message_id=str(tag)))
-        message = SimpleNamespace(delivery_tag=tag, header=header, channel=self)
-        return Delivery(cast(Any, message), Publication(b"%d" % tag))
+        content = Content(tag, redelivered=False, routing_key="", properties=bytes(2))
+        return Delivery(cast(Any, self), content, Publication(b"%d" % tag))
 
     async def basic_ack(self, tag: int, multiple: bool) -> None:
         self.acknowledged |= {one for one in self.delivered if one <= tag} if multiple else {tag}

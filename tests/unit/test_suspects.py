@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from types import SimpleNamespace
 from typing import Any, cast
 
+from pamqp.commands import Basic
+from pamqp.header import ContentHeader
+
 from adapters.amqp.acknowledging import Acknowledging
+from adapters.amqp.content import Content
 from adapters.amqp.delivered import Delivery
 from adapters.amqp.lane import Bound
 from twins.outage import Outage
@@ -18,9 +21,9 @@ INNOCENT = 50
 
 
 def suspected(tag: int) -> Delivery:
-    properties = SimpleNamespace(headers={"x-delivery-count": 3})
-    message = SimpleNamespace(delivery_tag=tag, header=SimpleNamespace(properties=properties))
-    return Delivery(cast(Any, message), Publication(b"%d" % tag))
+    properties = ContentHeader(properties=Basic.Properties(headers={"x-delivery-count": 3})).marshal()[12:]
+    content = Content(tag, redelivered=True, routing_key="", properties=properties)
+    return Delivery(cast(Any, None), content, Publication(b"%d" % tag))
 
 
 async def test_the_oldest_suspect_is_not_taken_before_the_others_have_arrived() -> None:
