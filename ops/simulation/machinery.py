@@ -35,6 +35,8 @@ from twins.core.twin import Snapshot, Stored, Twin
 
 HOSTS = 3
 BATCH_MAX = 8
+CROWD = 1
+"""So small that most answers to others of the same host are mail, too."""
 SLOW_STEPS = 40
 """Deliveries that pass until a slow ERP has posted."""
 REPLIED_AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -101,7 +103,7 @@ class Host:
     twins: dict[TwinRef, Twin] = field(default_factory=dict)
 
     def fold(self, events: Sequence[Event], letters: Sequence[Contribution]) -> Effects:
-        batch = Batch(self.twins, lambda ref: host_of(ref) == self.name)
+        batch = Batch(self.twins, lambda ref: host_of(ref) == self.name, CROWD)
         batch.deliver(events, letters)
         while True:
             for ref in batch.missing():

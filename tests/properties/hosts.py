@@ -19,6 +19,8 @@ from twins.core.rules import Policy
 from twins.core.twin import REPLIES, Stored, Twin
 
 ROUNDS_MAX = 10_000
+CROWD = 1
+"""So small that most answers to others of the same host are mail, too."""
 
 
 @dataclass
@@ -34,7 +36,7 @@ class Hosts:
 
     def take(self, host: int, events: Sequence[Event], letters: Sequence[Contribution]) -> None:
         residents = self.twins[host]
-        batch = Batch(residents, lambda ref: self.owner(ref) == host)
+        batch = Batch(residents, lambda ref: self.owner(ref) == host, CROWD)
         batch.deliver(events, letters)
         while True:
             for ref in batch.missing():
@@ -108,7 +110,7 @@ class Forgetful:
     twins: dict[TwinRef, Twin] = field(default_factory=dict)
 
     def fold(self, events: Sequence[Event], letters: Sequence[Contribution]) -> Effects:
-        batch = Batch(self.twins, self.owns)
+        batch = Batch(self.twins, self.owns, CROWD)
         batch.deliver(events, letters)
         self._activate(batch.missing())
         self._complete(events)

@@ -12,7 +12,7 @@ from typing import Any
 from canonical.envelope import Event
 from canonical.errors import Elsewhere, Fenced, Moving, TransientFailure
 from canonical.identity import TwinRef
-from tests.properties.hosts import Shelf
+from tests.properties.hosts import CROWD, Shelf
 from tests.unit.test_host import Clock
 from twins.core.batch import Effects
 from twins.core.contributions import Contribution
@@ -160,6 +160,7 @@ class Town:
                 Policy(),
                 residency=Residency(twins_max=self.random.choice([2, 1_000])),
                 post=self.random.choice(self.callers).post,
+                crowd=CROWD,
             )
         return self.hosts[name]
 

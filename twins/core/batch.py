@@ -46,7 +46,7 @@ class Effects:
     registers: dict[tuple[TwinRef, TwinRef], Contribution] = field(default_factory=dict)
     """(target, source) → the latest word, for targets of this host."""
     mail: dict[tuple[TwinRef, TwinRef], Contribution] = field(default_factory=dict)
-    """The same, for targets of other hosts."""
+    """The same, for targets of other hosts, and those of this one that hear it later."""
     commands: list[tuple[TwinRef, Command]] = field(default_factory=list)
     records: list[tuple[TwinRef, Record]] = field(default_factory=list)
     checkpoints: dict[TwinRef, Checkpoint[Any] | None] = field(default_factory=dict)
@@ -73,6 +73,9 @@ class Batch:
     residents: Mapping[TwinRef, Twin]
     """Twins in memory; the shell adds to it what `missing` asks for."""
     is_mine: Callable[[TwinRef], bool]
+    crowd: int | None = None
+    """Where one twin answers more others than so many, those that are not in hand hear it by mail, as twins
+    of other hosts do, and whoever else waits need not wait for all of them; None: all hear it at once."""
     effects: Effects = field(default_factory=Effects)
     arrivals: list[Arrival] = field(default_factory=list)
     """One an event, in the order of delivery."""
@@ -154,11 +157,17 @@ class Batch:
 
     def _settle(self, twin: Twin) -> None:
         self._touched[twin.ref] = twin
-        for contribution in twin.settle():
-            self._send(contribution)
+        said = twin.settle()
+        is_crowd = self.crowd is not None and twin.rules.echo is not None and len(said) > self.crowd
+        for contribution in said:
+            self._send(contribution, by_mail=is_crowd and not self._is_in_hand(contribution.target))
 
-    def _send(self, contribution: Contribution) -> None:
-        if self.is_mine(contribution.target):
+    def _is_in_hand(self, ref: TwinRef) -> bool:
+        waiting = self._waiting[_STRATUM[ref.kind]]
+        return ref in waiting.changed or ref in waiting.letters or ref in self._touched
+
+    def _send(self, contribution: Contribution, *, by_mail: bool = False) -> None:
+        if not by_mail and self.is_mine(contribution.target):
             letters = self._waiting[_STRATUM[contribution.target.kind]].letters
             waiting = letters.setdefault(contribution.target, {})
             known = waiting.get(contribution.source)

@@ -38,6 +38,8 @@ ARCHIVE_AT_ONCE = 25
 """Closed twins looked at in one turn: events wait while they are archived, about a millisecond for each."""
 ARCHIVE_TURNS = 8
 """In one sweep."""
+CROWD = 50
+"""Others that one twin may answer in a batch: some ten milliseconds."""
 DRAINED_S = 15.0
 _TAKEN: Mapping[Arrival, Verdict] = {arrival: Taken(arrival) for arrival in Arrival}
 """One object for each: an answer to five hundred messages is pickled as one."""
@@ -151,6 +153,7 @@ class TwinHost:
         board: Board | None = None,
         latency_target: timedelta | None = None,
         boards: bool | None = None,
+        crowd: int = CROWD,
     ) -> None:
         """*placement* holds until the store has been asked.
 
@@ -160,7 +163,8 @@ class TwinHost:
         closed twin must have rested before its events are archived; None: never. *board* tells readers on
         this machine what has changed. *latency_target*: how soon what may not wait is to be committed,
         whatever else comes; None: as `Portions` has it. *boards*: whether other hosts have a board, None: as
-        this one has.
+        this one has. *crowd*: others of this host that one twin answers at once; the rest hear it by mail,
+        so many at a time.
         """
         self.name = name
         self.counts = HostCounts()
@@ -195,6 +199,9 @@ class TwinHost:
         """Those that were idle longest come first."""
         self._drained_until = 0.0
         self._errands: set[asyncio.Task[None]] = set()
+        self._crowd = crowd
+        self._telling: asyncio.Task[None] | None = None
+        """Mail of its own on its way to a crowd."""
 
     # --- taking
 
@@ -316,7 +323,7 @@ class TwinHost:
         if events and not may_wait:
             self._portions.others_came(started, len(events))
         residents = self._twins
-        batch = Batch(residents, lambda ref: placement.host_of(ref) == self.name)
+        batch = Batch(residents, lambda ref: placement.host_of(ref) == self.name, self._crowd)
         loaded: set[TwinRef] = set()
         try:
             batch.deliver(events, letters)
@@ -441,27 +448,42 @@ class TwinHost:
         counts.reversals += sum(command.action == "reverse" for _, command in effects.commands)
         counts.fold_s += folded.seconds
         counts.commit_s += commit_s
-        if folded.may_wait:
-            messages = sum(call.messages for call in folded.calls)
+        if folded.may_wait and (messages := sum(call.messages for call in folded.calls)):
             self._portions.took(messages, folded.seconds + commit_s)
 
     def _errand(self, mail: Collection[Contribution], commands: bool) -> None:
         """Tell others, without making this batch wait; mail that is not delivered now is swept later."""
         if commands and self._on_commands is not None:
             self._run_errand(self._on_commands())
-        if mail and self._post is not None:
-            self._run_errand(self._post(list(mail)))
+        mine = [letter for letter in mail if self._is_mine(letter.target)]
+        if mine:
+            self._tell(mine)
+        if len(mine) < len(mail) and self._post is not None:
+            self._run_errand(self._post([letter for letter in mail if not self._is_mine(letter.target)]))
 
-    def _run_errand(self, errand: Awaitable[None]) -> None:
+    def _tell(self, letters: Sequence[Contribution]) -> None:
+        """One crowd after the other, since a second answer may overtake the first."""
+        before = self._telling
+
+        async def tell() -> None:
+            if before is not None:
+                await asyncio.wait([before])
+            for first in range(0, len(letters), self._crowd):
+                await self._gathering.take((), letters[first : first + self._crowd], may_wait=True)
+
+        self._telling = self._run_errand(tell())
+
+    def _run_errand(self, errand: Awaitable[None]) -> asyncio.Task[None]:
         async def quietly() -> None:
             try:
                 await errand
-            except TransientFailure as error:
+            except (TransientFailure, Fenced) as error:
                 _log.warning("errand_failed", host=self.name, reason=str(error))
 
         task = asyncio.create_task(quietly())
         self._errands.add(task)
         task.add_done_callback(self._errands.discard)
+        return task
 
     # --- placement
 
@@ -648,8 +670,7 @@ class TwinHost:
         overdue = [row.ref for row in await self._store.due(now, DUE_LIMIT) if self._is_mine(row.ref)]
         if overdue:
             await self._raise(overdue, now)
-        if self._post is not None and (waiting := await self._store.mail(DUE_LIMIT)):
-            await self._post(waiting)
+        await self._sweep_mail()
         if self._archive_after is not None:
             for _ in range(ARCHIVE_TURNS):
                 if not await self._archive(now - self._archive_after):
@@ -658,6 +679,14 @@ class TwinHost:
             await self._rest()
             self._passivate(())
         return len(overdue)
+
+    async def _sweep_mail(self) -> None:
+        waiting = await self._store.mail(DUE_LIMIT)
+        mine = [letter for letter in waiting if self._is_mine(letter.target)]
+        if mine and (self._telling is None or self._telling.done()):
+            self._tell(mine)
+        if len(mine) < len(waiting) and self._post is not None:
+            await self._post([letter for letter in waiting if not self._is_mine(letter.target)])
 
     async def _archive(self, before: datetime) -> bool:
         """A few of the twins that closed longest ago. What is in memory of them stays as it is.
