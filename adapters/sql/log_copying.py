@@ -63,6 +63,7 @@ class LogCopying:
             try:
                 pages = copy_log(self._engine)
                 if pages >= FULL_PAGES:
+                    copy_log(self._engine)
                     pages = self._committing.submit(copy_log, self._engine).result()
             except FAILURES as error:
                 self._outage.failed(error)

@@ -26,7 +26,7 @@ from twins.core.history import Arrival
 from twins.core.placement import UNPLACED, Placement
 from twins.core.rules import Policy
 from twins.ports import Publication, Rejected, Taken
-from twins.runtime.host import Aspect, Residency, TwinHost
+from twins.runtime.host import RAISED_AT_ONCE, Aspect, Residency, TwinHost
 
 
 class Clock:
@@ -342,6 +342,20 @@ async def test_an_overdue_finding_is_raised_once(store: FickleStore) -> None:
     assert await one.sweep() >= 1
     assert one.counts.deadlines >= 1
     assert await one.sweep() == 0
+
+
+async def test_others_have_their_turn_while_many_deadlines_are_raised(store: FickleStore) -> None:
+    clock = Clock()
+    one = TwinHost("host-0", store, clock, Policy())
+    many = 4 * RAISED_AT_ONCE
+    await one.take(messages(*(dispatched(f"S-{n}", 1, 0, order=f"SO-{n}") for n in range(many))))
+    clock.moment += timedelta(days=2)
+    sweeping, seen = asyncio.create_task(one.sweep()), {0}
+    while not sweeping.done():
+        await asyncio.sleep(0)
+        seen.add(one.counts.deadlines)
+    assert max(seen) >= many
+    assert len(seen) >= many // RAISED_AT_ONCE
 
 
 async def test_what_was_committed_lately_is_known_without_being_read(

@@ -40,8 +40,12 @@ class Portions:
         """*seconds*: of folding and committing them, without waiting for others."""
         self.message_s += WEIGHT * (seconds / max(messages, 1) - self.message_s)
 
+    def is_quiet(self, now: float) -> bool:
+        """Nobody else comes."""
+        return now - self.others_at > QUIET_S
+
     def size(self, waiting: int, now: float) -> int:
         """How many of those that wait are to be taken together; all of them while nobody else comes."""
-        if now - self.others_at > QUIET_S:
+        if self.is_quiet(now):
             return waiting
         return min(waiting, max(LEAST, int(SHARE * self.target_s / self.message_s)))
