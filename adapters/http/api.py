@@ -190,6 +190,9 @@ def _reader(
     asked = {"document": service.inquiry.believed, "postings": service.inquiry.postings}[aspect]
 
     async def read(request: Request, as_of: AsOf = None, known_at: KnownAt = None) -> Response:
+        """As it is, or was believed to be. The live twin comes with an ETag; `Prefer: wait=5` waits so many
+        seconds, five at most, until somebody tells of it or, with `If-None-Match`, until it has changed.
+        """
         ref, moment = _ref(request, ref_of), _moment(as_of, known_at)
         if moment is not None:
             believed = await asked(ref, moment)

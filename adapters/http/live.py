@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from time import monotonic
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -11,6 +14,15 @@ from canonical.errors import RejectedMessage, TransientFailure
 from canonical.identity import TwinRef, twin_ref
 
 Read = Callable[[TwinRef], Awaitable[tuple[int, bytes] | None]]
+
+WAIT_MAX_S = 5.0
+"""The longest that who prefers to wait is kept waiting, however long that was to be."""
+WAITING_MAX = 128
+"""Who comes while so many wait is answered at once: others are to find a place in this replica."""
+LOOK_EVERY_S, LOOK_EVERY = 0.005, 0.1
+"""Seconds, and share of what has passed, from one look at a twin to the next; a look at what has not changed
+costs microseconds where the host is on this machine."""
+_WAIT = re.compile(rb"(?:^|[,;\s])wait\s*=\s*(\d{1,9})", re.IGNORECASE)
 
 _NAMES: dict[tuple[str, int], str] = {
     ("orders", 1): "order/{}",
@@ -24,12 +36,16 @@ _NAMES: dict[tuple[str, int], str] = {
 class LiveTwins:
     """ASGI middleware that answers 200 and 304 for a twin as it is now. It never refuses: whatever it cannot
     answer goes on to the application, which says why.
+
+    With ``Prefer: wait=SECONDS`` (RFC 7240) it answers as soon as somebody has told of the twin or, beside
+    ``If-None-Match``, as soon as it is of another version.
     """
 
     def __init__(self, app: ASGIApp, *, read: Read, keys: Keys) -> None:
         self._app = app
         self._read = read
         self._keys = keys
+        self._waiting = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         ref = _asked(scope)
@@ -46,9 +62,27 @@ class LiveTwins:
         if self._keys.holder(key, bearer) is None:
             return None
         try:
-            return await self._read(ref)
+            return await self._news(ref, headers.get(b"if-none-match"), self._patience_s(headers))
         except TransientFailure:
             return None
+
+    def _patience_s(self, headers: Mapping[bytes, bytes]) -> float:
+        asked = _WAIT.search(headers.get(b"prefer", b""))
+        return min(float(asked[1]), WAIT_MAX_S) if asked and self._waiting < WAITING_MAX else 0.0
+
+    async def _news(self, ref: TwinRef, known: bytes | None, patience_s: float) -> tuple[int, bytes] | None:
+        """As soon as it is not what is *known*, or all patience is gone."""
+        began = monotonic()
+        self._waiting += 1
+        try:
+            while True:
+                answer = await self._read(ref)
+                left = patience_s - (monotonic() - began)
+                if left <= 0 or (answer is not None and _tag(answer[0]) != known):
+                    return answer
+                await asyncio.sleep(min(left, max(LOOK_EVERY_S, LOOK_EVERY * (patience_s - left))))
+        finally:
+            self._waiting -= 1
 
 
 def _asked(scope: Scope) -> TwinRef | None:
@@ -65,8 +99,12 @@ def _asked(scope: Scope) -> TwinRef | None:
         return None
 
 
+def _tag(version: int) -> bytes:
+    return b'"%d"' % version
+
+
 async def _send(send: Send, version: int, body: bytes, known: bytes | None) -> None:
-    tag = b'"%d"' % version
+    tag = _tag(version)
     status, headers = 304, [(b"etag", tag)]
     if known == tag:
         body = b""

@@ -30,9 +30,10 @@ KEY = "bench"
 class Line(asyncio.Protocol):
     """One connection that stays open and asks one thing at a time."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, *headers: str) -> None:
         self._address = host, port
-        self._head = f" HTTP/1.1\r\nHost: {host}:{port}\r\nX-API-Key: {KEY}\r\n\r\n".encode()
+        lines = (" HTTP/1.1", f"Host: {host}:{port}", f"X-API-Key: {KEY}", *headers, "", "")
+        self._head = "\r\n".join(lines).encode()
         self._transport: asyncio.Transport | None = None
 
     async def __aenter__(self) -> Self:

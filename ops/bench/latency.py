@@ -20,8 +20,9 @@ from ops.bench.flood import Flood, flooding
 from twins.ports import Publication
 
 PROBE_EVERY_S = 0.1
-LOOK_EVERY_S, LOOK_EVERY = 0.01, 0.2
-"""Seconds, and share of what has passed: whoever waits long asks less often, or looking would be the load."""
+PREFER = "Prefer: wait=5"
+"""Who asks again and again is a load, and learns late."""
+AGAIN_S = 0.01
 GIVE_UP_S = 30.0
 PATIENCE = Patience(publish_s=120.0)
 """Under more load than the machine carries confirms come late, which is to be seen and not to end it."""
@@ -100,13 +101,11 @@ async def until_visible(
         await publisher.publish([Publication(probe.structured())])
         return time.perf_counter() - due
 
-    async with Line(*address) as line, asyncio.TaskGroup() as group:
+    async with Line(*address, PREFER) as line, asyncio.TaskGroup() as group:
         publishing = group.create_task(publish())
-        status = 404
-        while status != 200:
-            if (passed := time.perf_counter() - due) > GIVE_UP_S:
+        while (status := await line.ask(f"/v1/twins/{probe.subject}")) != 200:
+            if time.perf_counter() - due > GIVE_UP_S:
                 raise RuntimeError(f"{probe.subject} is answered with {status} after {GIVE_UP_S:g} s")
-            await asyncio.sleep(max(LOOK_EVERY_S, LOOK_EVERY * passed))
-            status = await line.ask(f"/v1/twins/{probe.subject}")
+            await asyncio.sleep(AGAIN_S)
         visible = time.perf_counter() - due
     return publishing.result(), visible

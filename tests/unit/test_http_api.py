@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -405,3 +406,67 @@ async def test_the_short_way_to_a_twin_answers_as_the_long_one(
 )
 async def test_what_only_looks_like_the_short_way_is_not_found(told: httpx.AsyncClient, path: str) -> None:
     assert (await told.get(path)).status_code in {404, 307}
+
+
+# --- waiting for news
+
+AS_EVENT = {"Content-Type": STRUCTURED}
+
+
+async def waiting(http: httpx.AsyncClient, path: str, **headers: str) -> asyncio.Task[httpx.Response]:
+    """A request that has been on its way for a while, without an answer."""
+    asked = asyncio.create_task(http.get(path, headers={"Prefer": "wait=4", **headers}))
+    await asyncio.sleep(0.1)
+    assert not asked.done()
+    return asked
+
+
+async def ended(asked: list[asyncio.Task[httpx.Response]]) -> None:
+    for one in asked:
+        one.cancel()
+    await asyncio.wait(asked)
+
+
+async def test_who_prefers_to_wait_hears_of_a_twin_once_it_is_told_of(http: httpx.AsyncClient) -> None:
+    asked = await waiting(http, "/v1/orders/SO-1")
+    await http.post("/v1/events", content=placed().structured(), headers=AS_EVENT)
+    answer = await asked
+    assert (answer.status_code, answer.json()["status"]) == (200, "held")
+
+
+async def test_who_knows_a_version_waits_for_another(http: httpx.AsyncClient) -> None:
+    await http.post("/v1/events", content=placed().structured(), headers=AS_EVENT)
+    first = await http.get("/v1/orders/SO-1", headers={"Prefer": "wait=4"})
+    known = {"If-None-Match": first.headers["etag"]}
+    asked = await waiting(http, "/v1/orders/SO-1", **known)
+    for event in golden():
+        await http.post("/v1/events", content=event.structured(), headers=AS_EVENT)
+    answer = await asked
+    assert answer.status_code == 200
+    assert answer.headers["etag"] != first.headers["etag"]
+
+
+async def test_patience_ends_with_what_was_known(
+    told: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.http.live.WAIT_MAX_S", 0.2)
+    known = {"If-None-Match": (await told.get("/v1/orders/SO-1")).headers["etag"], "Prefer": "wait=9999"}
+    assert (await told.get("/v1/orders/SO-1", headers=known)).status_code == 304
+    assert (await told.get("/v1/orders/SO-404", headers={"Prefer": "wait=3600"})).status_code == 404
+
+
+@pytest.mark.parametrize("prefer", ["return=minimal", "wait", "wait=soon", "wait=-1", "await=4", "wait=0"])
+async def test_what_asks_for_no_time_is_answered_at_once(http: httpx.AsyncClient, prefer: str) -> None:
+    async with asyncio.timeout(1):
+        assert (await http.get("/v1/orders/SO-1", headers={"Prefer": prefer})).status_code == 404
+
+
+async def test_so_many_may_wait_that_others_are_answered(
+    http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.http.live.WAITING_MAX", 2)
+    asked = [await waiting(http, f"/v1/orders/SO-{number}") for number in range(2)]
+    async with asyncio.timeout(1):
+        assert (await http.get("/v1/orders/SO-3", headers={"Prefer": "wait=4"})).status_code == 404
+    await ended(asked)
+    await ended([await waiting(http, "/v1/orders/SO-4")])
