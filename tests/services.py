@@ -183,8 +183,11 @@ def _greets(address: str, port: int) -> bool:
 
 
 @contextlib.contextmanager
-def postgres(folder: Path) -> Iterator[Server]:
-    """A server of our own on the loopback. Raises: Unavailable."""
+def postgres(folder: Path, max_wal_size: str = "4GB") -> Iterator[Server]:
+    """A server of our own on the loopback. Raises: Unavailable.
+
+    *max_wal_size*: logged from one checkpoint to the next, after which each page is logged once in full.
+    """
     if _postgres_programs() is None:
         install("postgresql")
     programs = _postgres_programs()
@@ -206,7 +209,7 @@ def postgres(folder: Path) -> Iterator[Server]:
         raise Unavailable(f"initdb failed: {made.stderr.strip()}")
     command = [str(programs / "postgres"), "-D", str(data), "-p", str(port)]
     command += ["-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={home}"]
-    command += ["-c", "max_wal_size=128MB"]
+    command += ["-c", f"max_wal_size={max_wal_size}"]
     log = home / "server.log"
     server = Server(
         f"postgresql+asyncpg://twinsync@127.0.0.1:{port}/postgres",

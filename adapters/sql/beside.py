@@ -89,7 +89,7 @@ class InLoop:
     """PostgreSQL: one thread with an event loop of its own, since its driver has no other way."""
 
     def __init__(self, url: str, tuning: Tuning, writes: bool) -> None:
-        self._engine = writer(url, tuning) if writes else reader(url, tuning)
+        self._engine = writer(url, tuning, by_key=True) if writes else reader(url, tuning, by_key=True)
         self.engine = self._engine.sync_engine
         self._loop = asyncio.new_event_loop()
         self._turn = asyncio.Lock()

@@ -15,6 +15,10 @@ WRITERS, WRITERS_MORE = 1, 2
 """PostgreSQL: a host commits one batch at a time, and writes little beside it. Readers never starve it."""
 SILENCE_S = 5.0
 """How much longer than the server the client waits: where the server answers, it knows more."""
+BY_KEY = {"enable_seqscan": "off", "jit": "off"}
+"""PostgreSQL: for those who look up by key alone. It plans a statement once, for the table as it is then, and
+would read an empty one from end to end; and so on, as it fills, until it is analyzed. What has no index is
+read so all the same, at a cost so high that the plan would be compiled."""
 KEEPALIVES = {"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3"}
 """The server lets go of the locks of a client whose machine is gone, after a minute."""
 
@@ -58,25 +62,25 @@ def engines(url: str, tuning: Tuning) -> tuple[AsyncEngine, AsyncEngine]:
     return writer(url, tuning), reader(url, tuning)
 
 
-def writer(url: str, tuning: Tuning) -> AsyncEngine:
+def writer(url: str, tuning: Tuning, *, by_key: bool = False) -> AsyncEngine:
     """On SQLite it takes the lock as its transaction begins."""
     if is_sqlite(url):
         return _sqlite(url, tuning, "BEGIN IMMEDIATE", size=1, overflow=0)
-    return _postgres(url, tuning, size=WRITERS, overflow=WRITERS_MORE)
+    return _postgres(url, tuning, size=WRITERS, overflow=WRITERS_MORE, by_key=by_key)
 
 
-def reader(url: str, tuning: Tuning) -> AsyncEngine:
+def reader(url: str, tuning: Tuning, *, by_key: bool = False) -> AsyncEngine:
     """All that is read over one connection is of one moment."""
     if is_sqlite(url):
         return _sqlite(url, tuning, "BEGIN", size=2, overflow=4)
-    engine = _postgres(url, tuning, size=tuning.pool_size, overflow=tuning.pool_overflow)
+    engine = _postgres(url, tuning, size=tuning.pool_size, overflow=tuning.pool_overflow, by_key=by_key)
     return engine.execution_options(isolation_level="REPEATABLE READ")
 
 
 # --- PostgreSQL ------------------------------------------------------------------------------------------
 
 
-def _postgres(url: str, tuning: Tuning, *, size: int, overflow: int) -> AsyncEngine:
+def _postgres(url: str, tuning: Tuning, *, size: int, overflow: int, by_key: bool) -> AsyncEngine:
     engine = create_async_engine(
         url,
         pool_size=size,
@@ -92,6 +96,7 @@ def _postgres(url: str, tuning: Tuning, *, size: int, overflow: int) -> AsyncEng
                 "lock_timeout": _ms(tuning.lock_s),
                 "idle_in_transaction_session_timeout": _ms(tuning.idle_in_transaction_s),
                 **KEEPALIVES,
+                **(BY_KEY if by_key else {}),
             },
         },
     )

@@ -95,7 +95,7 @@ def stage(nodes: Nodes, folder: Path, *, services: bool) -> Iterator[Stage]:
         erp = stack.enter_context(start_erp(naive_idempotency=True))
         home = quota or folder
         broker = stack.enter_context(rabbitmq(folder)) if services else None
-        database = stack.enter_context(postgres(home)) if services else None
+        database = stack.enter_context(postgres(home, max_wal_size="128MB")) if services else None
         installation = Installation(
             _settings(home / "data", erp).model_copy(
                 update={
