@@ -16,9 +16,9 @@ WRITERS, WRITERS_MORE = 1, 2
 SILENCE_S = 5.0
 """How much longer than the server the client waits: where the server answers, it knows more."""
 BY_KEY = {"enable_seqscan": "off", "jit": "off"}
-"""PostgreSQL: for those who look up by key alone. It plans a statement once, for the table as it is then, and
-would read an empty one from end to end; and so on, as it fills, until it is analyzed. What has no index is
-read so all the same, at a cost so high that the plan would be compiled."""
+"""PostgreSQL: for those who look up by key alone. A statement is planned once, for the tables as they were
+analyzed last: one that was small then is read from end to end, and goes on being read so as it grows. What no
+index serves is read so all the same, at a cost so high that its plan would be compiled."""
 KEEPALIVES = {"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3"}
 """The server lets go of the locks of a client whose machine is gone, after a minute."""
 

@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 from operator import itemgetter
 from typing import Any, TypeVar
@@ -68,6 +68,8 @@ T = TypeVar("T")
 
 ROWS_AT_ONCE = (1_024, 256, 64, 16)
 """Few sizes, so that each is prepared once. A row has at most 13 values, and SQLite takes 32,766."""
+RAISED_AT_ONCE = 50
+"""Twins whose deadlines are noted in one transaction: commits wait for it."""
 
 
 def _one_erp(company: str) -> str:
@@ -289,13 +291,13 @@ class SqlStore(PlacementRows, LetterRows, ErpControlRows, CutoverRows, CommandRo
         return [rows.read_twin_row(row) for row in await self._rows(statement)]
 
     async def raised(self, refs: Sequence[TwinRef], now: datetime) -> None:
-        async with translated(), self._writer.begin() as connection:
-            for chunk in chunks([str(ref) for ref in refs]):
-                await connection.execute(
-                    update(twins)
-                    .where(twins.c.twin.in_(chunk), twins.c.due_at <= rows.moment_text(now))
-                    .values(due_at=None)
-                )
+        """Between commits, never beside one, which might have locked some of these twins in another order."""
+        until = rows.moment_text(now)
+        for first in range(0, len(refs), RAISED_AT_ONCE):
+            names = [str(ref) for ref in refs[first : first + RAISED_AT_ONCE]]
+            raised = update(twins).where(twins.c.twin.in_(names), twins.c.due_at <= until).values(due_at=None)
+            async with translated():
+                await finished(self._committing, partial(Connection.execute, statement=raised))
 
     # --- archive
 

@@ -13,7 +13,7 @@ from canonical.envelope import Event
 from canonical.errors import Fenced
 from canonical.facts.order import OrderValidated
 from canonical.identity import Kind, PostingKey, order, shipment, twin_ref
-from tests.stories import golden, placed
+from tests.stories import dispatched, golden, placed
 from tests.world import DAY, World, tell
 from twins.core.batch import Batch, Effects
 from twins.core.contributions import Contribution, Interest
@@ -138,6 +138,18 @@ async def test_lists_find_findings(store: SqlStore) -> None:
     (row,) = await store.rows(TwinFilter(Kind.ORDER, finding="unknown-master-data"), 5)
     assert row.findings == ("unknown-master-data",)
     assert await store.rows(TwinFilter(Kind.ORDER, finding="unknown-master"), 5) == []
+
+
+async def test_deadlines_are_noted_while_the_same_twins_are_committed(store: SqlStore) -> None:
+    """PostgreSQL ends one of two that wait for each other's rows after a second: a whole batch."""
+    world = World()
+    effects = world.take([dispatched(f"SHP-{n:03}", 1, 0, order=f"SO-{n}") for n in range(200)])
+    epoch = await store.claim("host-0")
+    await store.commit("host-0", epoch, effects, ())
+    again = Effects(touched=dict(reversed(effects.touched.items())))
+    refs, later = sorted(effects.touched), DAY + timedelta(days=90)
+    for _ in range(20):
+        await asyncio.gather(store.commit("host-0", epoch, again, ()), store.raised(refs, later))
 
 
 async def test_deadlines_are_due_once(store: SqlStore) -> None:
