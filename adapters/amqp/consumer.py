@@ -13,10 +13,10 @@ from aio_pika.abc import AbstractChannel
 from aiormq.abc import AbstractChannel as UnderlayChannel
 
 from adapters.amqp.aside import why_aside
-from adapters.amqp.content import ReceivingConnection, receiving
+from adapters.amqp.content import ReceivingConnection
 from adapters.amqp.delivered import Delivery
 from adapters.amqp.lane import Destination, Lane, Take
-from adapters.amqp.link import LOST, Patience, shut
+from adapters.amqp.link import LOST, Patience, connected, shut
 from adapters.amqp.topology import Names, declare
 from canonical.errors import InvariantViolated, Overloaded, TransientFailure
 from twins.outage import LONGEST_S, Outage, waits
@@ -111,7 +111,7 @@ class AmqpConsumer:
         self._ended = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(self._patience.connect_s):
-                self._connection = await receiving(self._url, self._patience)
+                self._connection = await connected(self._url, self._patience, ReceivingConnection)
                 self._connection.close_callbacks.add(self._connection_closed)
                 await declare(await self._channel(), self._names)
                 destination = self._intake.destination

@@ -9,24 +9,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from struct import Struct
+from time import monotonic
 from typing import Any, SupportsIndex
 
-from aio_pika import Connection, connect
+from aio_pika import Connection
 from aiormq.connection import TransportFactory
 from aiormq.exceptions import AMQPConnectionError
+from pamqp.commands import Basic
+from pamqp.constants import FRAME_BODY, FRAME_END, FRAME_HEADER, FRAME_HEARTBEAT, FRAME_METHOD
+from pamqp.heartbeat import Heartbeat
 from yarl import URL
 
-from adapters.amqp.link import Patience
-
-METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
-FRAME_END = 0xCE
-DELIVER = b"\x00\x3c\x00\x3c"
-"""Class ``basic``, method ``deliver``."""
 AGAIN_S = 1.0
 """How often the library is told that the broker is alive, which it hears by the frames that it reads."""
-_HEARTBEAT = bytes((HEARTBEAT, 0, 0, 0, 0, 0, 0, FRAME_END))
+_KINDS = frozenset((FRAME_METHOD, FRAME_HEADER, FRAME_BODY, FRAME_HEARTBEAT))
+_DELIVER = Basic.Deliver.index.to_bytes(4)
+_HEARTBEAT = Heartbeat.marshal()
 _HEAD = Struct(">BHI")
 _SIZE = Struct(">xxxxQ")
 
@@ -44,6 +44,16 @@ class Content:
     body: bytes = b""
 
 
+@dataclass(slots=True, eq=False)
+class _Begun:
+    """A message of which not all has come."""
+
+    content: Content
+    missing: int = 0
+    """Bytes of its body."""
+    parts: list[bytes] = field(default_factory=list)
+
+
 Taker = Callable[[Content], None]
 
 
@@ -52,13 +62,11 @@ class Deliveries(asyncio.StreamReader):
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop=loop)
-        self._clock = loop.time
         self._takers: dict[int, Taker] = {}
         self._rest = b""
         """The beginning of a frame."""
         self._begun: dict[int, _Begun] = {}
         self._told_at = 0.0
-        self._fed: Callable[[bytes], None] = super().feed_data
 
     def take(self, channel: int, taker: Taker) -> None:
         """Have *taker* called for each message of a channel, before any is asked for."""
@@ -71,7 +79,7 @@ class Deliveries(asyncio.StreamReader):
             self.set_exception(error)
             return
         if left:
-            self._fed(left)
+            super().feed_data(left)
 
     def _sift(self, data: bytes) -> bytes:
         """Hand over the messages; answers all other frames."""
@@ -96,22 +104,22 @@ class Deliveries(asyncio.StreamReader):
                 left.append(data[at : end + 1])
             at = end + 1
         self._rest = data[at:]
-        if took and self._clock() - self._told_at > AGAIN_S:
-            self._told_at = self._clock()
+        if took and (now := monotonic()) - self._told_at > AGAIN_S:
+            self._told_at = now
             left.append(_HEARTBEAT)
         return b"".join(left)
 
     def _took(self, kind: int, channel: int, data: bytes, start: int, end: int) -> bool:
         """False: the frame is of no message."""
-        if kind == METHOD:
-            if data[start : start + 4] != DELIVER:
+        if kind == FRAME_METHOD:
+            if data[start : start + 4] != _DELIVER:
                 return False
             self._begun[channel] = _Begun(_delivered(data, start + 4))
             return True
         begun = self._begun.get(channel)
         if begun is None:
             return False
-        if kind == HEADER:
+        if kind == FRAME_HEADER:
             (begun.missing,) = _SIZE.unpack_from(data, start)
             begun.content.properties = data[start + 12 : end]
         else:
@@ -122,20 +130,6 @@ class Deliveries(asyncio.StreamReader):
             begun.content.body = begun.parts[0] if len(begun.parts) == 1 else b"".join(begun.parts)
             self._takers[channel](begun.content)
         return True
-
-
-_KINDS = frozenset((METHOD, HEADER, BODY, HEARTBEAT))
-
-
-class _Begun:
-    """A message of which not all has come."""
-
-    __slots__ = "content", "missing", "parts"
-
-    def __init__(self, content: Content) -> None:
-        self.content = content
-        self.missing = 0
-        self.parts: list[bytes] = []
 
 
 def _delivered(data: bytes, at: int) -> Content:
@@ -178,7 +172,3 @@ class ReceivingConnection(Connection):
     def deliveries(self) -> Deliveries:
         assert self._receiving.deliveries is not None
         return self._receiving.deliveries
-
-
-async def receiving(url: str, patience: Patience) -> ReceivingConnection:
-    return await connect(url, heartbeat=patience.heartbeat_s, connection_class=ReceivingConnection)

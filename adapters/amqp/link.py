@@ -8,13 +8,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from aio_pika import connect
+from aio_pika import Connection, connect
 from aio_pika.abc import AbstractChannel, AbstractConnection
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
 from canonical.errors import TransientFailure
 
 T = TypeVar("T")
+C = TypeVar("C", bound=AbstractConnection)
 
 LOST = (*CONNECTION_EXCEPTIONS, EOFError)
 """The connection or channel went away, or did not answer in time: a TimeoutError is an OSError."""
@@ -96,7 +97,7 @@ class Link(Generic[T]):
             if self._prepared is None or self._is_lost():
                 await self.close()
                 async with asyncio.timeout(self._patience.connect_s):
-                    self._connection = await connected(self._url, self._patience)
+                    self._connection = await connected(self._url, self._patience, Connection)
                     self._channel = await self._connection.channel(on_return_raises=self._returns_raise)
                     self._prepared = await self._prepare(self._channel)
             return self._prepared
@@ -118,8 +119,8 @@ class Link(Generic[T]):
         return False
 
 
-async def connected(url: str, patience: Patience) -> AbstractConnection:
-    return await connect(url, heartbeat=patience.heartbeat_s)
+async def connected(url: str, patience: Patience, kind: type[C]) -> C:
+    return await connect(url, heartbeat=patience.heartbeat_s, connection_class=kind)
 
 
 async def shut(connection: AbstractConnection) -> None:
