@@ -60,5 +60,5 @@ def fenced(host: str, epoch: int) -> Fenced:
     return Fenced(f"{host} lost epoch {epoch} to a newer incarnation")
 
 
-def chunks(many: list[T]) -> Iterable[list[T]]:
-    return (many[start : start + PARAMETERS_MAX] for start in range(0, len(many), PARAMETERS_MAX))
+def chunks(many: list[T], size: int = PARAMETERS_MAX) -> Iterable[list[T]]:
+    return (many[start : start + size] for start in range(0, len(many), size))

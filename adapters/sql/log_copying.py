@@ -38,7 +38,8 @@ def copy_log(engine: Engine) -> int:
 
 
 class LogCopying:
-    """A thread with a connection of its own that copies the log part by part, as fast as it grows.
+    """A thread with a connection of its own that copies the log part by part, as fast as it grows. Once it is
+    full, what came while a part was copied is copied beside the commits, too, so that they wait for little.
 
     While it cannot, the log grows until it is twice as full and whoever commits copies it.
     """

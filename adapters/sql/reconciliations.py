@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -11,6 +11,7 @@ from sqlalchemy import Select, delete, select
 
 from adapters.sql import archive
 from adapters.sql.database import Database, translated
+from adapters.sql.epochs import chunks
 from adapters.sql.rows import moment_text, read_record
 from adapters.sql.tables import accepted_balances, postings, reconciliations
 from canonical.identity import PostingKey, TwinRef, twin_ref
@@ -18,7 +19,6 @@ from canonical.postings import Account
 from twins.core.reconcile.documents import Filed
 from twins.core.reconcile.report import REPORT, Report
 
-_PARAMETERS_MAX = 500
 REPORTS_MAX = 200
 """That are kept, the newest."""
 
@@ -37,13 +37,13 @@ class ReconciliationRows(Database):
 
     async def filed(self, keys: Collection[PostingKey]) -> list[Filed]:
         found: list[Filed] = []
-        for chunk in _chunks(sorted(keys)):
+        for chunk in chunks(sorted(keys)):
             found += await self._filed(select(postings).where(postings.c.key.in_(chunk)))
         return found
 
     async def filed_by(self, refs: Collection[TwinRef]) -> list[Filed]:
         found: list[Filed] = []
-        for chunk in _chunks(sorted(map(str, refs))):
+        for chunk in chunks(sorted(map(str, refs))):
             found += await self._filed(select(postings).where(postings.c.twin.in_(chunk)))
         return found
 
@@ -57,7 +57,7 @@ class ReconciliationRows(Database):
     async def sources_of(self, refs: Collection[TwinRef]) -> set[str]:
         found: set[str] = set()
         async with translated(), self._reader.connect() as connection:
-            for chunk in _chunks(sorted(map(str, refs))):
+            for chunk in chunks(sorted(map(str, refs))):
                 found |= {row["source"] for row in await connection.run_sync(archive.told_of, chunk)}
         return found
 
@@ -95,7 +95,3 @@ class ReconciliationRows(Database):
     async def reports(self, limit: int) -> list[Report]:
         newest = select(reconciliations).order_by(reconciliations.c.started_at.desc()).limit(limit)
         return [REPORT.validate_json(row["body"]) for row in await self._rows(newest)]
-
-
-def _chunks(names: list[Any]) -> Iterable[list[Any]]:
-    return (names[start : start + _PARAMETERS_MAX] for start in range(0, len(names), _PARAMETERS_MAX))

@@ -293,9 +293,8 @@ class SqlStore(PlacementRows, LetterRows, ErpControlRows, CutoverRows, CommandRo
     async def raised(self, refs: Sequence[TwinRef], now: datetime) -> None:
         """Between commits, never beside one, which might have locked some of these twins in another order."""
         until = rows.moment_text(now)
-        for first in range(0, len(refs), RAISED_AT_ONCE):
-            names = [str(ref) for ref in refs[first : first + RAISED_AT_ONCE]]
-            raised = update(twins).where(twins.c.twin.in_(names), twins.c.due_at <= until).values(due_at=None)
+        for chunk in chunks([str(ref) for ref in refs], RAISED_AT_ONCE):
+            raised = update(twins).where(twins.c.twin.in_(chunk), twins.c.due_at <= until).values(due_at=None)
             async with translated():
                 await finished(self._committing, partial(Connection.execute, statement=raised))
 
