@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,13 @@ async def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncI
     if request.param == "sqlite":
         yield sqlite_url(tmp_path)
         return
+    async with postgres_of_its_own() as url:
+        yield url
+
+
+@asynccontextmanager
+async def postgres_of_its_own() -> AsyncIterator[str]:
+    """An empty database; a test that finds no server is skipped."""
     server = os.environ.get(POSTGRES)
     if server is None:
         pytest.skip(f"no PostgreSQL: run through 'make test', or set {POSTGRES}")

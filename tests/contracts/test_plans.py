@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator
 
 import pytest
@@ -13,8 +12,7 @@ from adapters.sql.engine import Tuning
 from adapters.sql.named import named
 from adapters.sql.store import SqlStore
 from adapters.sql.tables import events, postings, registers, twins
-from ops.bench.databases import empty_postgres
-from tests.services import POSTGRES
+from tests.contracts.conftest import postgres_of_its_own
 
 ASKED_TIMES = 8
 """PostgreSQL plans a prepared statement anew for the first five times."""
@@ -28,10 +26,7 @@ _FILLED = text(
 
 @pytest.fixture
 async def reading() -> AsyncIterator[InLoop]:
-    server = os.environ.get(POSTGRES)
-    if server is None:
-        pytest.skip(f"no PostgreSQL: run through 'make test', or set {POSTGRES}")
-    async with empty_postgres(server) as url:
+    async with postgres_of_its_own() as url:
         store = SqlStore(url)
         await store.migrate()
         await store.close()

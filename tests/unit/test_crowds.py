@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,12 +13,11 @@ from canonical.envelope import Event
 from canonical.facts.reference import ItemUpserted
 from canonical.identity import TwinRef, twin_ref
 from tests.stories import SKU, dispatched, master_data, placed
-from tests.unit.test_host import Clock, FickleStore, document, host, messages
+from tests.unit.test_host import FickleStore, document, host, messages
 from tests.world import World, tell
 from twins.core.batch import Effects
 from twins.core.contributions import Contribution
 from twins.core.placement import UNPLACED, Placement
-from twins.core.rules import Policy
 from twins.runtime.host import TwinHost
 
 DEALERS, CROWD = 40, 6
@@ -34,7 +33,7 @@ class Watched(FickleStore):
         host: str,
         epoch: int,
         effects: Effects,
-        delivered: tuple[Contribution, ...] = (),  # type: ignore[override]
+        delivered: Sequence[Contribution] = (),
         placement: Placement = UNPLACED,
     ) -> None:
         await super().commit(host, epoch, effects, delivered, placement)
@@ -72,6 +71,14 @@ async def at_rest(one: TwinHost, store: Watched) -> None:
             await asyncio.sleep(0.01)
 
 
+async def host_of_dealers(store: Watched) -> TwinHost:
+    """All that deal in the item have heard of it."""
+    one = host(store, crowd=CROWD)
+    await one.take(messages(*dealings()))
+    await at_rest(one, store)
+    return one
+
+
 async def is_as_if_all_were_told_at_once(one: TwinHost, store: Watched, events: list[Event]) -> None:
     expected = World().take_each(events)
     assert {key: one.posting for key, one in (await store.live_postings()).items()} == expected.live()
@@ -83,9 +90,7 @@ async def is_as_if_all_were_told_at_once(one: TwinHost, store: Watched, events: 
 
 
 async def test_a_crowd_is_told_a_few_at_a_time(store: Watched) -> None:
-    one = host(store, crowd=CROWD)
-    await one.take(messages(*dealings()))
-    await at_rest(one, store)
+    one = await host_of_dealers(store)
     store.commits.clear()
     await one.take(messages(dearer()))
     await at_rest(one, store)
@@ -96,9 +101,7 @@ async def test_a_crowd_is_told_a_few_at_a_time(store: Watched) -> None:
 
 
 async def test_whoever_comes_meanwhile_does_not_wait_for_the_whole_crowd(store: Watched) -> None:
-    one = host(store, crowd=CROWD)
-    await one.take(messages(*dealings()))
-    await at_rest(one, store)
+    one = await host_of_dealers(store)
     await one.take(messages(dearer()))
     await one.take(messages(placed(1, 500, "SO-NEW")))
     assert len(await store.mail(DEALERS)) > DEALERS // 2
@@ -107,22 +110,18 @@ async def test_whoever_comes_meanwhile_does_not_wait_for_the_whole_crowd(store: 
 
 
 async def test_a_host_that_dies_while_it_tells_leaves_the_rest_to_its_successor(store: Watched) -> None:
-    one = host(store, crowd=CROWD)
-    await one.take(messages(*dealings()))
-    await at_rest(one, store)
+    one = await host_of_dealers(store)
     await one.take(messages(dearer()))
     left = await store.mail(DEALERS)
     assert left
-    successor = TwinHost("host-0", store, Clock(), Policy(), crowd=CROWD)
+    successor = host(store, crowd=CROWD)
     await successor.take(messages(placed(1, 600, "SO-NEW")))
     await at_rest(successor, store)
     await is_as_if_all_were_told_at_once(successor, store, [*dealings(), dearer(), placed(1, 600, "SO-NEW")])
 
 
 async def test_who_asks_in_the_batch_in_which_a_crowd_is_told_hears_it_at_once(store: Watched) -> None:
-    one = host(store, crowd=CROWD)
-    await one.take(messages(*dealings()))
-    await at_rest(one, store)
+    one = await host_of_dealers(store)
     await one.take(
         messages(dearer(), placed(1, 500, "SO-NEW"), dispatched("SHP-NEW", 1, 700, order="SO-NEW"))
     )

@@ -459,11 +459,19 @@ class TwinHost:
         """Tell others, without making this batch wait; mail that is not delivered now is swept later."""
         if commands and self._on_commands is not None:
             self._run_errand(self._on_commands())
-        mine = [letter for letter in mail if self._is_mine(letter.target)]
+        mine, others = self._by_owner(mail)
         if mine:
             self._tell(mine)
-        if len(mine) < len(mail) and self._post is not None:
-            self._run_errand(self._post([letter for letter in mail if not self._is_mine(letter.target)]))
+        if others and self._post is not None:
+            self._run_errand(self._post(others))
+
+    def _by_owner(self, mail: Iterable[Contribution]) -> tuple[list[Contribution], list[Contribution]]:
+        """For twins of this host, and for those of others."""
+        mine: list[Contribution] = []
+        others: list[Contribution] = []
+        for letter in mail:
+            (mine if self._is_mine(letter.target) else others).append(letter)
+        return mine, others
 
     def _tell(self, letters: Sequence[Contribution]) -> None:
         """One crowd after the other, since a second answer may overtake the first."""
@@ -688,12 +696,11 @@ class TwinHost:
         return len(overdue)
 
     async def _sweep_mail(self) -> None:
-        waiting = await self._store.mail(DUE_LIMIT)
-        mine = [letter for letter in waiting if self._is_mine(letter.target)]
+        mine, others = self._by_owner(await self._store.mail(DUE_LIMIT))
         if mine and (self._telling is None or self._telling.done()):
             self._tell(mine)
-        if len(mine) < len(waiting) and self._post is not None:
-            await self._post([letter for letter in waiting if not self._is_mine(letter.target)])
+        if others and self._post is not None:
+            await self._post(others)
 
     async def _archive(self, before: datetime) -> bool:
         """A few of the twins that closed longest ago. What is in memory of them stays as it is.
