@@ -36,6 +36,7 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry("host", "placement", "twinsync_placement_version", "gauge", "Version of where twins live"),
     Entry("host", "rejected", "twinsync_messages_rejected", "counter", "Messages that went to dead letters"),
     Entry("host", "batches", "twinsync_batches", "counter", "Batches committed"),
+    Entry("host", "commits", "twinsync_commits", "counter", "Transactions that committed them"),
     Entry("host", "commands", "twinsync_commands_planned", "counter", "Commands queued for an ERP"),
     Entry("host", "reversals", "twinsync_reversals_planned", "counter", "Commands that reverse a posting"),
     Entry("host", "activations", "twinsync_twins_activated", "counter", "Twins loaded from the database"),

@@ -41,6 +41,24 @@ async def test_a_twin_comes_back_as_it_was_committed(store: SqlStore) -> None:
         assert again.version == twin.version
 
 
+async def test_batches_that_were_folded_one_upon_the_other_are_committed_as_one(store: SqlStore) -> None:
+    world, effects = World(), Effects()
+    batches = [world.take([event]) for event in golden()]
+    for batch in batches:
+        effects.add(batch)
+    epoch = await store.claim("host-0")
+    await store.commit("host-0", epoch, effects, ())
+    stored = await store.load(list(world.twins))
+    for ref, twin in world.twins.items():
+        again = Twin.restore(ref, Policy(), stored[ref])
+        assert again.snapshot().document() == twin.snapshot().document()
+        assert again.live_postings() == twin.live_postings()
+        assert again.version == twin.version
+    assert (await store.arrivals()) == Counter(arrival for batch in batches for _, arrival in batch.events)
+    queued = sorted(await store.queued("main", 1_000), key=lambda one: one.number)
+    assert [one.command for one in queued] == [told for batch in batches for _, told in batch.commands]
+
+
 async def test_a_restored_twin_says_nothing_again(store: SqlStore) -> None:
     world = World()
     epoch = await store.claim("host-0")

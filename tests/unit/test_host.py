@@ -17,7 +17,7 @@ from adapters.sql.store import SqlStore
 from canonical.envelope import Event
 from canonical.errors import Fenced, TransientFailure
 from canonical.facts.order import PaymentCaptured
-from canonical.identity import TwinRef, order
+from canonical.identity import TwinRef, item, order
 from tests.stories import ORDER, dispatched, golden, placed
 from tests.world import DAY, World, tell
 from twins.core.batch import Effects
@@ -25,7 +25,7 @@ from twins.core.contributions import Contribution
 from twins.core.history import Arrival
 from twins.core.placement import UNPLACED, Placement
 from twins.core.rules import Policy
-from twins.ports import Publication, Rejected, Taken
+from twins.ports import Publication, Rejected, Taken, Verdict
 from twins.runtime.host import RAISED_AT_ONCE, Aspect, Residency, TwinHost
 
 
@@ -49,6 +49,12 @@ class FickleStore(SqlStore):
 
     failures = 0
     gate: asyncio.Event | None = None
+    breaks_on: TwinRef | None = None
+    """A bug of ours: what tells of it cannot be committed."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.commits: list[Effects] = []
 
     async def commit(
         self,
@@ -63,7 +69,10 @@ class FickleStore(SqlStore):
         if self.failures:
             self.failures -= 1
             raise TransientFailure("the database is away")
+        if self.breaks_on in effects.touched:
+            raise ZeroDivisionError("a bug")
         await super().commit(host, epoch, effects, delivered, placement)
+        self.commits.append(effects)
 
 
 @pytest.fixture
@@ -145,12 +154,106 @@ async def test_a_batch_that_builds_upon_one_that_failed_fails_with_it(store: Fic
     assert await one.take(messages(placed(), paid)) == [Taken(Arrival.NEW), Taken(Arrival.NEW)]
 
 
+async def while_the_first_is_committed(
+    one: TwinHost, store: FickleStore, *events: Event
+) -> list[asyncio.Task[list[Verdict]]]:
+    """The first one's commit waits at the gate; each of the others came after the one before was folded."""
+    store.gate = asyncio.Event()
+    calls = []
+    for event in events:
+        calls.append(asyncio.create_task(one.take(messages(event))))
+        await asyncio.sleep(0.02)
+    return calls
+
+
+async def test_what_is_folded_while_a_commit_lasts_is_committed_together(store: FickleStore) -> None:
+    one = host(store)
+    told = [placed(order=f"SO-{number}") for number in range(4)]
+    calls = await while_the_first_is_committed(one, store, *told, told[2])
+    assert not any(call.done() for call in calls)
+    assert store.gate is not None
+    store.gate.set()
+    new, again = [Taken(Arrival.NEW)], [Taken(Arrival.DUPLICATE)]
+    assert await asyncio.gather(*calls) == [new, new, new, new, again]
+    assert [len(effects.events) for effects in store.commits] == [1, 3]
+    assert (one.counts.batches, one.counts.commits) == (5, 2)
+    assert [await document(one, event.subject) for event in told] == [
+        await document(host(store), event.subject) for event in told
+    ]
+
+
+async def test_all_that_is_folded_upon_a_batch_that_failed_fails_with_it(store: FickleStore) -> None:
+    one = host(store)
+    paid = tell(f"order/{ORDER}", PaymentCaptured(payment_id="P", amount="1", currency="USD"), 5)
+    told = [placed(), paid, placed(order="SO-2")]
+    calls = await while_the_first_is_committed(one, store, *told)
+    assert store.gate is not None
+    store.failures = 1
+    store.gate.set()
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(answer) for answer in answers] == [TransientFailure] * 3
+    assert store.commits == []
+    assert [await document(one, event.subject) for event in told] == [None] * 3
+    assert await one.take(messages(*told)) == [Taken(Arrival.NEW)] * 3
+
+
+async def test_no_more_is_folded_ahead_than_is_soon_written(
+    store: FickleStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("twins.runtime.host.AHEAD", 4)
+    one = host(store)
+    calls = await while_the_first_is_committed(
+        one, store, *(placed(order=f"SO-{number}") for number in range(12))
+    )
+    waiting = one._uncommitted[1:]
+    assert 4 < sum(len(folded.effects.touched) for folded in waiting) <= 4 + len(waiting[-1].effects.touched)
+    assert store.gate is not None
+    store.gate.set()
+    assert await asyncio.gather(*calls) == [[Taken(Arrival.NEW)]] * 12
+    assert sum(len(effects.events) for effects in store.commits) == 12
+
+
+async def test_what_cannot_be_committed_is_set_aside_and_what_was_to_be_committed_with_it_is_not(
+    store: FickleStore,
+) -> None:
+    one, store.breaks_on = host(store), order("SO-2")
+    told = [placed(order=f"SO-{number}") for number in range(4)]
+    calls = await while_the_first_is_committed(one, store, *told)
+    assert store.gate is not None
+    store.gate.set()
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    assert answers[:2] == [[Taken(Arrival.NEW)]] * 2
+    assert [type(verdict) for verdict in answers[2]] == [Rejected]  # type: ignore[union-attr]
+    assert isinstance(answers[3], TransientFailure), "it was folded upon the culprit a second time"
+    assert await one.take(messages(told[3])) == [Taken(Arrival.NEW)]
+    assert [event.subject.key for effects in store.commits for event, _ in effects.events] == [
+        "SO-0",
+        "SO-1",
+        "SO-3",
+    ]
+
+
+async def test_mail_is_no_culprit_for_what_was_to_be_committed_with_it(store: FickleStore) -> None:
+    one, store.breaks_on = host(store), order("SO-2")
+    (first,) = await while_the_first_is_committed(one, store, placed())
+    absorbing = asyncio.create_task(one.absorb([Contribution(item("SKU-9"), order(ORDER), 3, None)]))
+    await asyncio.sleep(0.02)
+    culprit = asyncio.create_task(one.take(messages(placed(order="SO-2"))))
+    await asyncio.sleep(0.02)
+    assert len(one._uncommitted) == 3
+    assert store.gate is not None
+    store.gate.set()
+    assert await first == [Taken(Arrival.NEW)]
+    await absorbing
+    assert [type(verdict) for verdict in await culprit] == [Rejected]
+
+
 async def test_who_gives_up_waiting_leaves_nothing_in_memory_that_is_not_stored(store: FickleStore) -> None:
     """Cancelled between folding and committing, its batch was known from then on and never stored. It is."""
     one = host(store)
     store.gate = asyncio.Event()
     first = asyncio.create_task(one.take(messages(placed())))
-    while not one._is_committing:
+    while not one._uncommitted:
         await asyncio.sleep(0)
     second = asyncio.create_task(one.take(messages(placed(order="SO-2"))))
     while not one._turn.locked():

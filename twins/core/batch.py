@@ -54,6 +54,16 @@ class Effects:
     touched: dict[TwinRef, Snapshot] = field(default_factory=dict)
     """Every twin that changed, as it stands now: what comes next cannot reach in here."""
 
+    def add(self, later: Effects) -> None:
+        """Hold what a batch that was folded upon this one leaves behind, too, as two transactions would."""
+        self.events += later.events
+        self.registers |= later.registers
+        self.mail |= later.mail
+        self.commands += later.commands
+        self.records += later.records
+        self.checkpoints |= later.checkpoints
+        self.touched |= later.touched
+
 
 @dataclass(slots=True)
 class _Stratum:

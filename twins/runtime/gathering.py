@@ -28,6 +28,8 @@ class Call:
     """One arrival an event. Cancelled where whoever asked has given up."""
     messages: int
     """By which it came; some may have told what was known."""
+    alone: bool = False
+    """It shares neither a turn nor a commit."""
 
     def refs(self) -> Iterator[TwinRef]:
         yield from (event.subject for event in self.events)
@@ -53,7 +55,7 @@ def answer(calls: Sequence[Call], arrivals: Sequence[Arrival]) -> None:
         call.taken(list(islice(left, len(call.events))))
 
 
-Begin = Callable[[list[Call], bool], Awaitable[asyncio.Task[None] | None]]
+Begin = Callable[[list[Call], bool], Awaitable[Awaitable[None] | None]]
 
 
 class Gathering:
@@ -63,8 +65,8 @@ class Gathering:
     """
 
     def __init__(self, turn: Turn, begin: Begin) -> None:
-        """*begin* has the turn: it folds what is asked, told whether it may wait, and answers what commits it
-        and then answers the calls. It may answer some before; None: all of them.
+        """*begin* has the turn: it folds what is asked, told whether it may wait, and answers what ends once
+        that is committed and the calls are answered. It may answer some before; None: all of them.
         """
         self._turn = turn
         self._begin = begin
@@ -87,7 +89,7 @@ class Gathering:
         Raises: what *begin* and the commit raise. What only some of those taken together may be the cause of
         is raised if it happens to these alone, too.
         """
-        call = Call(events, letters, asyncio.get_running_loop().create_future(), messages)
+        call = Call(events, letters, asyncio.get_running_loop().create_future(), messages, alone)
         if may_wait or alone:
             self._queue([call], may_wait=may_wait)
         else:
@@ -120,10 +122,11 @@ class Gathering:
             self._failed(group, error)
 
     def _failed(self, group: list[Call], error: Exception) -> None:
-        """One that may be the fault of a single call is found out by giving each a turn of its own."""
+        """One that may be the fault of a single call is found out by taking each alone."""
         is_of_all = isinstance(error, TransientFailure | Fenced) and not isinstance(error, Elsewhere)
         for call in group:
-            if is_of_all or len(group) == 1:
+            if is_of_all or call.alone:
                 call.failed(error)
             else:
+                call.alone = True
                 self._queue([call])

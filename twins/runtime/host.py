@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Container, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from itertools import takewhile
 from time import monotonic, monotonic_ns
 from typing import Any
 
@@ -44,6 +45,9 @@ CROWD_SHARE = 0.25
 """Of a host's time that telling a crowd may take while others come."""
 RAISED_AT_ONCE = 10
 """Twins whose passed deadlines are logged before others have their turn: a tenth of a millisecond a line."""
+AHEAD = 300
+"""Changed twins that wait for a commit to begin, after which no more is folded ahead of it: they are written
+together, and what comes next waits for that."""
 DRAINED_S = 15.0
 _TAKEN: Mapping[Arrival, Verdict] = {arrival: Taken(arrival) for arrival in Arrival}
 """One object for each: an answer to five hundred messages is pickled as one."""
@@ -76,6 +80,7 @@ class HostCounts:
     elsewhere: int = 0
     rejected: int = 0
     batches: int = 0
+    commits: int = 0
     commands: int = 0
     reversals: int = 0
     activations: int = 0
@@ -111,7 +116,7 @@ class _Resident(Twin):
         return self.shown.version, self.encoded[aspect]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Folded:
     """A batch that is folded and not yet committed."""
 
@@ -126,6 +131,11 @@ class _Folded:
     """What readers will see of it once it is committed."""
     seconds: float
     may_wait: bool
+    committed: asyncio.Future[None]
+
+    @property
+    def alone(self) -> bool:
+        return self.calls[0].alone
 
 
 Nudge = Callable[[], Awaitable[None]]
@@ -137,7 +147,7 @@ class TwinHost:
     wait by then are one batch.
 
     Nothing is shown to a reader, handed to another host or acknowledged before it is committed. While one
-    batch is being committed the next is folded on top of it; it is committed only if the one before was.
+    batch is being committed the next are folded on top of it, to be committed together, and only if it was.
     Where it learns of another placement it forgets the twins that are another's, and goes by the new one.
     """
 
@@ -198,6 +208,10 @@ class TwinHost:
         self._turn = Turn()
         self._gathering = Gathering(self._turn, self._begin)
         self._portions = Portions() if latency_target is None else Portions(latency_target.total_seconds())
+        self._uncommitted: list[_Folded] = []
+        """In the order in which they were folded."""
+        self._underway = 0
+        """How many of these are being committed: the first."""
         self._committing: asyncio.Task[None] | None = None
         self._twins: dict[TwinRef, _Resident] = {}
         """Those that were idle longest come first."""
@@ -287,8 +301,8 @@ class TwinHost:
     def _is_drained(self) -> bool:
         return monotonic() < self._drained_until
 
-    async def _begin(self, calls: list[Call], may_wait: bool) -> asyncio.Task[None] | None:
-        """Fold what is asked, and begin to commit it."""
+    async def _begin(self, calls: list[Call], may_wait: bool) -> Awaitable[None] | None:
+        """Fold what is asked, to be committed with whatever else is folded by then."""
         if self._is_drained:
             raise Moving(f"{self.name} is moving to another node")
         await self._claim()
@@ -296,15 +310,15 @@ class TwinHost:
         if not calls:
             return None
         folded = await self._fold(calls, may_wait=may_wait)
-        await self._rest()
         if folded.residents is not self._twins:
-            self._drop(folded.effects.touched)
-            if self._placement is not folded.placement:
-                raise Elsewhere(self._placement)
-            raise TransientFailure("the batch that this one was folded upon was not committed")
-        self._passivate(folded.shown)
-        self._committing = asyncio.create_task(self._commit(folded))
-        return self._committing
+            raise self._given_up(folded)
+        self._uncommitted.append(folded)
+        self._passivate()
+        if self._committing is None:
+            self._committing = asyncio.create_task(self._commit_all())
+        while self._ahead > AHEAD:
+            await asyncio.wait([self._uncommitted[0].committed])
+        return folded.committed
 
     async def _admitted(self, calls: list[Call]) -> list[Call]:
         """Those that are of this host alone. The others are told where their twins live."""
@@ -357,6 +371,7 @@ class TwinHost:
             shown,
             monotonic() - started,
             may_wait,
+            asyncio.get_running_loop().create_future(),
         )
 
     async def _complete(self, residents: dict[TwinRef, _Resident], events: list[Event]) -> set[TwinRef]:
@@ -380,41 +395,90 @@ class TwinHost:
         return wanted
 
     @property
-    def _is_committing(self) -> bool:
-        return self._committing is not None and not self._committing.done()
+    def _ahead(self) -> int:
+        """Changed twins of batches whose commit has not begun."""
+        return sum(len(one.effects.touched) for one in self._uncommitted[self._underway :])
 
     async def _rest(self) -> None:
-        """Wait until nothing is being committed."""
-        if self._committing is not None:
+        """Wait until all that is folded is committed, or given up."""
+        while self._committing is not None:
             await asyncio.wait([self._committing])
+
+    async def _commit_all(self) -> None:
+        try:
+            while self._uncommitted:
+                group = self._next_group()
+                self._underway = len(group)
+                await self._commit(group)
+        finally:
             self._committing = None
 
-    async def _commit(self, folded: _Folded) -> None:
+    def _next_group(self) -> list[_Folded]:
+        if self._uncommitted[0].alone:
+            return [self._uncommitted[0]]
+        return list(takewhile(lambda folded: not folded.alone, self._uncommitted))
+
+    async def _commit(self, group: list[_Folded]) -> None:
+        """Batches that were folded one upon the other, as one transaction."""
         started = monotonic()
+        effects, letters = _together(group)
         try:
-            if folded.effects.touched or folded.letters:
-                await self._until_distrusted(folded.effects.touched)
+            if effects.touched or letters:
+                await self._until_distrusted(effects.touched)
                 started = monotonic()
-                await self._store.commit(
-                    self.name, self._epoch, folded.effects, folded.letters, folded.placement
-                )
+                await self._store.commit(self.name, self._epoch, effects, letters, group[0].placement)
+            self._changed(effects)
+            self._committed(group, effects, monotonic() - started)
         except Elsewhere as elsewhere:
             self.counts.elsewhere += 1
             self._adopt(elsewhere.placement)
-            self._drop(folded.effects.touched)
-            raise
+            self._not_committed(group, effects, elsewhere)
+        except Exception as error:  # noqa: BLE001 - whoever called is told
+            self._forget()
+            self._not_committed(group, effects, error)
         except BaseException:
             self._forget()
+            self._not_committed(group, effects, TransientFailure("the host has been stopped"))
             raise
-        finally:  # one that failed may have been committed all the same
-            if self._board is not None:
-                self._board.changed(folded.effects.touched)
-        self._count(folded, monotonic() - started)
-        self._show(folded.shown)
+
+    def _changed(self, effects: Effects) -> None:
+        if self._board is not None:
+            self._board.changed(effects.touched)
+
+    def _committed(self, group: list[_Folded], effects: Effects, commit_s: float) -> None:
+        shown: dict[TwinRef, Snapshot] = {}
+        for folded in group:
+            share = len(folded.effects.touched) / max(1, len(effects.touched))
+            self._count(folded, commit_s * share)
+            shown |= folded.shown
+        self._uncommitted, self._underway = self._uncommitted[len(group) :], 0
+        self.counts.commits += 1
+        self._show(shown)
         if not self._turn.locked():
-            self._passivate(())
-        self._errand(folded.effects.mail.values(), bool(folded.effects.commands))
-        answer(folded.calls, folded.arrivals)
+            self._passivate()
+        self._errand(effects.mail.values(), bool(effects.commands))
+        for folded in group:
+            answer(folded.calls, folded.arrivals)
+        for folded in group:
+            folded.committed.set_result(None)
+
+    def _not_committed(self, group: list[_Folded], effects: Effects, error: Exception) -> None:
+        """Whatever was folded upon these is given up with them. They may have been committed all the same."""
+        self._changed(effects)
+        self._drop(effects.touched)
+        upon = [folded for folded in self._uncommitted if folded not in group]
+        self._uncommitted, self._underway = [], 0
+        for folded in group:
+            folded.committed.set_exception(error)
+        for folded in upon:
+            folded.committed.set_exception(self._given_up(folded))
+
+    def _given_up(self, folded: _Folded) -> TransientFailure:
+        """Why a batch that was folded upon one that failed is not committed."""
+        self._drop(folded.effects.touched)
+        if self._placement is not folded.placement:
+            return Elsewhere(self._placement)
+        return TransientFailure("the batch that this one was folded upon was not committed")
 
     def _forget(self) -> None:
         """What is in memory may be ahead of what is committed; storage knows better."""
@@ -583,10 +647,10 @@ class TwinHost:
                 twin.show(snapshot, now)
                 self._twins[ref] = twin
 
-    def _passivate(self, keep: Container[TwinRef]) -> None:
+    def _passivate(self) -> None:
         """Drop the twins that were idle longest, while too many or too idle; storage has them.
 
-        *keep* are those whose last change is not committed yet.
+        But none whose last change is not committed yet.
         """
         now, residency = monotonic(), self._residency
         too_many = len(self._twins) - residency.twins_max
@@ -594,7 +658,7 @@ class TwinHost:
         for ref, oldest in self._twins.items():
             if len(dropped) >= too_many and now - oldest.used <= residency.idle_s:
                 break
-            if ref not in keep:
+            if not any(ref in folded.shown for folded in self._uncommitted):
                 dropped.append(ref)
         self._drop(dropped)
         self.counts.passivations += len(dropped)
@@ -620,7 +684,7 @@ class TwinHost:
             self._check_mine(refs)
         known = self._shown(refs)
         absent = [ref for ref in refs if ref not in known]
-        if absent and (self._turn.locked() or self._is_committing):
+        if absent and (self._turn.locked() or self._uncommitted):
             absent = await self._heard_of(absent)
         if absent:
             async with self._turn.mine():
@@ -632,7 +696,7 @@ class TwinHost:
                     self._show({ref: self._twins[ref].snapshot() for ref in still})
                 known |= self._shown(absent)
                 self._forget_unheard_of(still)
-                self._passivate(())
+                self._passivate()
         return [known[ref].told(aspect) if ref in known else None for ref in refs]
 
     async def _heard_of(self, refs: Collection[TwinRef]) -> list[TwinRef]:
@@ -692,7 +756,7 @@ class TwinHost:
                     break
         async with self._turn.mine():
             await self._rest()
-            self._passivate(())
+            self._passivate()
         return len(overdue)
 
     async def _sweep_mail(self) -> None:
@@ -752,6 +816,16 @@ class TwinHost:
                 raise
             except Exception:  # noqa: BLE001 - top of the loop
                 _log.exception("sweep_broke", host=self.name)
+
+
+def _together(group: Sequence[_Folded]) -> tuple[Effects, list[Contribution]]:
+    """Effects and letters of batches that were folded one upon the other."""
+    if len(group) == 1:
+        return group[0].effects, group[0].letters
+    effects = Effects()
+    for folded in group:
+        effects.add(folded.effects)
+    return effects, [letter for folded in group for letter in folded.letters]
 
 
 def _is_taken(verdict: Verdict) -> bool:
