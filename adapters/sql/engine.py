@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import sqlite3
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from sqlalchemy import Connection, Engine, StaticPool, create_engine, event
 from sqlalchemy.engine import ExceptionContext, make_url
+from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
 
 WRITERS, WRITERS_MORE = 1, 2
 """PostgreSQL: a host commits one batch at a time, and writes little beside it. Readers never starve it."""
 SILENCE_S = 5.0
 """How much longer than the server the client waits: where the server answers, it knows more."""
+RESTED_S = 1.0
+"""PostgreSQL: a connection that was not used for so long is asked whether it still is one. Asking takes three
+ways to the server and back, as many as a small transaction."""
 BY_KEY = {"enable_seqscan": "off", "jit": "off"}
 """PostgreSQL: for those who look up by key alone. A statement is planned once, for the tables as they were
 analyzed last: one that was small then is read from end to end, and goes on being read so as it grows. What no
@@ -86,7 +93,6 @@ def _postgres(url: str, tuning: Tuning, *, size: int, overflow: int, by_key: boo
         pool_size=size,
         max_overflow=overflow,
         pool_timeout=tuning.pool_wait_s,
-        pool_pre_ping=True,
         connect_args={
             "timeout": tuning.connect_s,
             "command_timeout": tuning.statement_s + SILENCE_S,
@@ -107,7 +113,25 @@ def _postgres(url: str, tuning: Tuning, *, size: int, overflow: int, by_key: boo
         if isinstance(context.original_exception, TimeoutError):
             context.is_disconnect = True
 
+    _ask_who_rested(engine.sync_engine)
     return engine
+
+
+def _ask_who_rested(engine: Engine) -> None:
+    """A server that was restarted knows nothing of a connection that rested: another takes its place."""
+
+    @event.listens_for(engine, "checkin")
+    def given_back(_connection: Any, record: ConnectionPoolEntry) -> None:
+        record.info["used"] = monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def taken(connection: Any, record: ConnectionPoolEntry, _fairy: object) -> None:
+        if monotonic() - record.info.get("used", inf) < RESTED_S:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except (engine.dialect.loaded_dbapi.Error, OSError) as gone:
+            raise InvalidatePoolError(f"the server has let go of it: {gone!r}") from gone
 
 
 def _ms(seconds: float) -> str:
