@@ -96,4 +96,5 @@ async def test_one_that_was_busy_when_it_was_forgotten_fails_once(store: SqlStor
     assert await let_go(url) > 1
     with pytest.raises(TransientFailure):
         await store.commit("host-0", epoch, World().take([placed(order="SO-9")]), ())
+    await store.load([order("SO-9")])  # by another connection, which has not rested either
     await store.commit("host-0", epoch, World().take([placed(order="SO-9")]), ())
