@@ -20,8 +20,8 @@ WRITERS, WRITERS_MORE = 1, 2
 SILENCE_S = 5.0
 """How much longer than the server the client waits: where the server answers, it knows more."""
 RESTED_S = 1.0
-"""PostgreSQL: a connection that was not used for so long, or not since another was lost, is asked whether it
-still is one. Asking takes three ways to the server and back, as many as a small transaction."""
+"""PostgreSQL: a connection that was not used for so long is asked whether it still is one. Asking takes three
+ways to the server and back, as many as a small transaction."""
 BY_KEY = {"enable_seqscan": "off", "jit": "off"}
 """PostgreSQL: for those who look up by key alone. A statement is planned once, for the tables as they were
 analyzed last: one that was small then is read from end to end, and goes on being read so as it grows. What no
@@ -112,19 +112,16 @@ def _postgres(url: str, tuning: Tuning, *, size: int, overflow: int, by_key: boo
         """A server that does not answer would not answer a rollback either: leave the connection."""
         if isinstance(context.original_exception, TimeoutError):
             context.is_disconnect = True
-        if context.is_disconnect or context.connection is None:
-            _lost_at[url] = monotonic()
 
-    _ask_who_rested(engine.sync_engine, url)
+    _replace_the_lost(engine.sync_engine)
     return engine
 
 
-_lost_at: dict[str, float] = {}
-"""Address → when a connection of this process was lost last, or could not be made."""
+def _replace_the_lost(engine: Engine) -> None:
+    """A server that was restarted knows no connection of before: others take their place.
 
-
-def _ask_who_rested(engine: Engine, url: str) -> None:
-    """A server that was restarted knows nothing of a connection that rested: another takes its place."""
+    Mostly it is known here that it has ended them; in case it is not, they are asked once they have rested.
+    """
 
     @event.listens_for(engine, "checkin")
     def given_back(_connection: Any, record: ConnectionPoolEntry) -> None:
@@ -132,13 +129,14 @@ def _ask_who_rested(engine: Engine, url: str) -> None:
 
     @event.listens_for(engine, "checkout")
     def taken(connection: Any, record: ConnectionPoolEntry, _fairy: object) -> None:
-        used = record.info.get("used", inf)
-        if used > max(monotonic() - RESTED_S, _lost_at.get(url, 0.0)):
+        if connection.driver_connection.is_closed():
+            raise InvalidatePoolError("the server has ended it")
+        if monotonic() - record.info.get("used", inf) < RESTED_S:
             return
         try:
             engine.dialect.do_ping(connection)
         except (engine.dialect.loaded_dbapi.Error, OSError) as gone:
-            raise InvalidatePoolError(f"the server has let go of it: {gone!r}") from gone
+            raise InvalidatePoolError(f"the server does not know it: {gone!r}") from gone
 
 
 def _ms(seconds: float) -> str:
