@@ -28,17 +28,21 @@ def folded(*events: object) -> Effects:
     return World().take(list(events))  # type: ignore[arg-type]
 
 
-async def test_a_twin_comes_back_as_it_was_committed(store: SqlStore) -> None:
-    world = World()
-    effects = world.take(golden())
-    epoch = await store.claim("host-0")
-    await store.commit("host-0", epoch, effects, ())
+async def assert_all_come_back(store: SqlStore, world: World) -> None:
     stored = await store.load(list(world.twins))
     for ref, twin in world.twins.items():
         again = Twin.restore(ref, Policy(), stored[ref])
         assert again.snapshot().document() == twin.snapshot().document()
         assert again.live_postings() == twin.live_postings()
         assert again.version == twin.version
+
+
+async def test_a_twin_comes_back_as_it_was_committed(store: SqlStore) -> None:
+    world = World()
+    effects = world.take(golden())
+    epoch = await store.claim("host-0")
+    await store.commit("host-0", epoch, effects, ())
+    await assert_all_come_back(store, world)
 
 
 async def test_batches_that_were_folded_one_upon_the_other_are_committed_as_one(store: SqlStore) -> None:
@@ -48,12 +52,7 @@ async def test_batches_that_were_folded_one_upon_the_other_are_committed_as_one(
         effects.add(batch)
     epoch = await store.claim("host-0")
     await store.commit("host-0", epoch, effects, ())
-    stored = await store.load(list(world.twins))
-    for ref, twin in world.twins.items():
-        again = Twin.restore(ref, Policy(), stored[ref])
-        assert again.snapshot().document() == twin.snapshot().document()
-        assert again.live_postings() == twin.live_postings()
-        assert again.version == twin.version
+    await assert_all_come_back(store, world)
     assert (await store.arrivals()) == Counter(arrival for batch in batches for _, arrival in batch.events)
     queued = sorted(await store.queued("main", 1_000), key=lambda one: one.number)
     assert [one.command for one in queued] == [told for batch in batches for _, told in batch.commands]

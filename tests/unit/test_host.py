@@ -56,6 +56,10 @@ class FickleStore(SqlStore):
         super().__init__(url)
         self.committed: list[Effects] = []
 
+    def let_pass(self) -> None:
+        assert self.gate is not None
+        self.gate.set()
+
     async def commit(
         self,
         host: str,
@@ -171,8 +175,7 @@ async def test_what_is_folded_while_a_commit_lasts_is_committed_together(store: 
     told = [placed(order=f"SO-{number}") for number in range(4)]
     calls = await while_the_first_is_committed(one, store, *told, told[2])
     assert not any(call.done() for call in calls)
-    assert store.gate is not None
-    store.gate.set()
+    store.let_pass()
     new, again = [Taken(Arrival.NEW)], [Taken(Arrival.DUPLICATE)]
     assert await asyncio.gather(*calls) == [new, new, new, new, again]
     assert [len(effects.events) for effects in store.committed] == [1, 3]
@@ -187,9 +190,8 @@ async def test_all_that_is_folded_upon_a_batch_that_failed_fails_with_it(store: 
     paid = tell(f"order/{ORDER}", PaymentCaptured(payment_id="P", amount="1", currency="USD"), 5)
     told = [placed(), paid, placed(order="SO-2")]
     calls = await while_the_first_is_committed(one, store, *told)
-    assert store.gate is not None
     store.failures = 1
-    store.gate.set()
+    store.let_pass()
     answers = await asyncio.gather(*calls, return_exceptions=True)
     assert [type(answer) for answer in answers] == [TransientFailure] * 3
     assert store.committed == []
@@ -207,8 +209,7 @@ async def test_no_more_is_folded_ahead_than_is_soon_written(
     )
     waiting = one._uncommitted[1:]
     assert 4 < sum(len(folded.effects.touched) for folded in waiting) <= 4 + len(waiting[-1].effects.touched)
-    assert store.gate is not None
-    store.gate.set()
+    store.let_pass()
     assert await asyncio.gather(*calls) == [[Taken(Arrival.NEW)]] * 12
     assert sum(len(effects.events) for effects in store.committed) == 12
 
@@ -219,8 +220,7 @@ async def test_what_cannot_be_committed_is_set_aside_and_what_was_to_be_committe
     one, store.breaks_on = host(store), order("SO-2")
     told = [placed(order=f"SO-{number}") for number in range(4)]
     calls = await while_the_first_is_committed(one, store, *told)
-    assert store.gate is not None
-    store.gate.set()
+    store.let_pass()
     answers = await asyncio.gather(*calls, return_exceptions=True)
     assert answers[:2] == [[Taken(Arrival.NEW)]] * 2
     assert [type(verdict) for verdict in answers[2]] == [Rejected]  # type: ignore[union-attr]
@@ -242,8 +242,7 @@ async def test_mail_is_no_culprit_for_what_was_to_be_committed_with_it(store: Fi
     culprit = asyncio.create_task(one.take(messages(placed(order="SO-2"))))
     await asyncio.sleep(0.02)
     assert len(one._uncommitted) == 3
-    assert store.gate is not None
-    store.gate.set()
+    store.let_pass()
     assert await first == [Taken(Arrival.NEW)]
     await absorbing
     assert [type(verdict) for verdict in await culprit] == [Rejected]
