@@ -447,8 +447,9 @@ class TwinHost:
 
     def _committed(self, group: list[_Folded], effects: Effects, commit_s: float) -> None:
         shown: dict[TwinRef, Snapshot] = {}
+        changed = sum(len(folded.effects.touched) for folded in group)
         for folded in group:
-            share = len(folded.effects.touched) / max(1, len(effects.touched))
+            share = len(folded.effects.touched) / max(1, changed)
             self._count(folded, commit_s * share)
             shown |= folded.shown
         self._uncommitted, self._underway = self._uncommitted[len(group) :], 0
@@ -459,7 +460,6 @@ class TwinHost:
         self._errand(effects.mail.values(), bool(effects.commands))
         for folded in group:
             answer(folded.calls, folded.arrivals)
-        for folded in group:
             folded.committed.set_result(None)
 
     def _not_committed(self, group: list[_Folded], effects: Effects, error: Exception) -> None:
