@@ -19,7 +19,7 @@ WAIT_MAX_S = 5.0
 """The longest that who prefers to wait is kept waiting, however long that was to be."""
 WAITING_MAX = 128
 """Who comes while so many wait is answered at once: others are to find a place in this replica."""
-LOOK_EVERY_S, LOOK_EVERY = 0.005, 0.1
+LOOK_EVERY_S, LOOK_EVERY = 0.005, 0.05
 """Seconds, and share of what has passed, from one look at a twin to the next; a look at what has not changed
 costs microseconds where the host is on this machine."""
 _WAIT = re.compile(rb"(?:^|[,;\s])wait\s*=\s*(\d{1,9})", re.IGNORECASE)

@@ -134,13 +134,19 @@ def test_calls_that_are_taken_together_end_as_facts_that_are_taken_one_by_one(
     monkeypatch.setattr(gathering, "TOGETHER_MAX", 8)
     monkeypatch.setattr(host, "AHEAD", 6)
     struck: Counter[str] = Counter()
-    together = host._together
+    together, linger = host._together, host.TwinHost._linger
 
     def counted(group: Sequence[Any]) -> tuple[Effects, list[Contribution]]:
         struck["several batches in a commit"] += len(group) > 1
         return together(group)
 
+    def lingering(one: TwinHost) -> None:
+        struck["lingering"] += 1
+        linger(one)
+
     monkeypatch.setattr(host, "_together", counted)
+    monkeypatch.setattr(TwinHost, "_linger", lingering)
+    monkeypatch.setattr(host, "LINGER_S", 0.002)
 
     @generated()
     @given(arbitrary, seeds)
@@ -154,5 +160,5 @@ def test_calls_that_are_taken_together_end_as_facts_that_are_taken_one_by_one(
         struck.update(rush.store.struck)
 
     check()
-    assert len(struck) == 11, struck
+    assert len(struck) == 12, struck
     assert min(struck.values()) > 10, struck

@@ -20,7 +20,7 @@ from canonical.facts.order import PaymentCaptured
 from canonical.identity import TwinRef, item, order
 from tests.stories import ORDER, dispatched, golden, placed
 from tests.world import DAY, World, tell
-from twins.core.batch import Effects
+from twins.core.batch import Batch, Effects
 from twins.core.contributions import Contribution
 from twins.core.history import Arrival
 from twins.core.placement import UNPLACED, Placement
@@ -133,6 +133,32 @@ async def test_who_asks_for_a_twin_before_it_is_told_of_waits_for_no_commit(stor
     assert await document(one, order(ORDER)) is not None
 
 
+async def test_who_reads_a_twin_in_memory_does_not_wait_for_all_of_a_fold(
+    store: FickleStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = host(store)
+    await one.take(messages(*golden()[:3], placed()))
+    happened: list[str] = []
+    step = Batch.step
+
+    def noted(batch: Batch) -> bool:
+        if not happened:
+            reading.append(asyncio.create_task(read()))
+        happened.append("step")
+        return step(batch)
+
+    async def read() -> None:
+        assert await document(one, order(ORDER)) is not None
+        happened.append("answer")
+
+    reading: list[asyncio.Task[None]] = []
+    monkeypatch.setattr(Batch, "step", noted)
+    await one.take(
+        messages(tell(f"order/{ORDER}", PaymentCaptured(payment_id="P", amount="1", currency="USD"), 5))
+    )
+    assert happened.index("answer") < len(happened) - 1
+
+
 async def test_what_failed_to_commit_is_taken_when_it_comes_again(store: FickleStore) -> None:
     one = host(store)
     store.failures = 1
@@ -215,13 +241,15 @@ async def test_no_more_is_folded_ahead_than_is_soon_written(
 
 
 async def test_what_cannot_be_committed_is_set_aside_and_what_was_to_be_committed_with_it_is_not(
-    store: FickleStore,
+    store: FickleStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("twins.runtime.host.LINGER_S", 1_000)
     one, store.breaks_on = host(store), order("SO-2")
     told = [placed(order=f"SO-{number}") for number in range(4)]
     calls = await while_the_first_is_committed(one, store, *told)
     store.let_pass()
-    answers = await asyncio.gather(*calls, return_exceptions=True)
+    async with asyncio.timeout(10):
+        answers = await asyncio.gather(*calls, return_exceptions=True)
     assert answers[:2] == [[Taken(Arrival.NEW)]] * 2
     assert [type(verdict) for verdict in answers[2]] == [Rejected]  # type: ignore[union-attr]
     if isinstance(answers[3], TransientFailure):  # it was folded upon the culprit a second time

@@ -147,13 +147,11 @@ async def test_who_gives_up_waiting_keeps_nobody_from_a_turn() -> None:
 
 
 class Watched(SqlStore):
-    """A real store that says what each commit holds; a commit can be made to wait, or one of them to fail."""
+    """A real store that says what each commit holds; one of them can be made to fail."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
         self.commits: list[int] = []
-        self.gate: asyncio.Event | None = None
-        self.at_gate = asyncio.Event()
         self.fail_at: int | None = None
 
     async def commit(
@@ -164,9 +162,6 @@ class Watched(SqlStore):
         delivered: Sequence[Contribution] = (),
         placement: Placement = UNPLACED,
     ) -> None:
-        if self.gate is not None:
-            self.at_gate.set()
-            await self.gate.wait()
         if len(self.commits) == self.fail_at:
             self.fail_at = None
             raise TransientFailure("the database is away")
@@ -185,6 +180,13 @@ async def store(tmp_path: Path) -> AsyncIterator[Watched]:
 def host(store: SqlStore) -> TwinHost:
     """So hurried that all that may wait is taken in the smallest portions."""
     return TwinHost("host-0", store, WallClock(), Policy(), latency_target=timedelta(microseconds=1))
+
+
+@pytest.fixture
+def each_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Portions share no commit."""
+    monkeypatch.setattr("twins.runtime.host.LINGER_TWINS", 0)
+    monkeypatch.setattr("twins.runtime.host.AHEAD", 0)
 
 
 def payments(many: int, first: int = 10) -> list[Publication]:
@@ -208,18 +210,48 @@ async def test_what_may_wait_is_committed_as_one_while_nobody_else_comes(store: 
     assert store.commits == [4 * LEAST]
 
 
-async def test_what_may_not_wait_is_committed_between_two_portions(store: Watched) -> None:
+async def test_what_may_not_wait_comes_between_two_portions_and_takes_along_what_lingers(
+    store: Watched,
+) -> None:
     one = host(store)
     await one.take(ONE)
-    store.gate = asyncio.Event()
     masses = asyncio.create_task(one.take(payments(4 * LEAST), may_wait=True))
-    await store.at_gate.wait()
-    pressing = asyncio.create_task(one.take(payments(3, first=1_000)))
-    await asyncio.sleep(0)
-    store.gate.set()
-    assert await pressing == [Taken(Arrival.NEW)] * 3
-    assert len(await masses) == 4 * LEAST
-    assert store.commits == [1, LEAST, 3, LEAST, LEAST, LEAST]
+    async with asyncio.timeout(10):
+        while not one._turn.locked():
+            await asyncio.sleep(0)
+        assert await one.take(payments(3, first=1_000)) == [Taken(Arrival.NEW)] * 3
+        assert not masses.done()
+        assert len(await masses) == 4 * LEAST
+    assert store.commits == [1, LEAST + 3, 3 * LEAST]
+
+
+async def test_what_lingers_is_committed_where_nobody_else_comes_or_it_has_become_much(
+    store: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = host(store)
+    await one.take(ONE)
+    async with asyncio.timeout(10):
+        await one.take(payments(2 * LEAST), may_wait=True)
+    assert store.commits == [1, 2 * LEAST]
+    monkeypatch.setattr("twins.runtime.host.LINGER_S", 1_000)
+    monkeypatch.setattr("twins.runtime.host.LINGER_TWINS", 0)
+    async with asyncio.timeout(10):
+        await one.take(payments(LEAST, first=500), may_wait=True)
+    assert store.commits == [1, 2 * LEAST, LEAST]
+
+
+async def test_whoever_needs_all_to_be_committed_waits_for_nothing_that_lingers(
+    store: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("twins.runtime.host.LINGER_S", 1_000)
+    one = host(store)
+    await one.take(ONE)
+    masses = asyncio.create_task(one.take(payments(2 * LEAST), may_wait=True))
+    async with asyncio.timeout(10):
+        while len(one._uncommitted) < 2:
+            await asyncio.sleep(0)
+        await one.drain()
+    assert await masses == [Taken(Arrival.NEW)] * 2 * LEAST
 
 
 async def test_verdicts_of_portions_come_in_the_order_of_the_messages(store: Watched) -> None:
@@ -234,16 +266,22 @@ async def test_verdicts_of_portions_come_in_the_order_of_the_messages(store: Wat
     assert verdicts[-1] == Taken(Arrival.DUPLICATE)
 
 
+@pytest.mark.usefixtures("each_by_itself")
 async def test_portions_before_one_that_failed_are_known_when_all_come_again(store: Watched) -> None:
     one = host(store)
     await one.take(ONE)
     store.fail_at, told = 2, payments(3 * LEAST)
     with pytest.raises(TransientFailure):
         await one.take(told, may_wait=True)
+    stored = sum(store.commits) - len(ONE)
     verdicts = await one.take(told, may_wait=True)
-    assert verdicts == [Taken(Arrival.DUPLICATE)] * LEAST + [Taken(Arrival.NEW)] * 2 * LEAST
+    again = [verdict == Taken(Arrival.DUPLICATE) for verdict in verdicts]
+    assert again[: 2 * LEAST] == [True] * LEAST + [False] * LEAST
+    assert again.count(True) == stored
+    assert sum(store.commits) == len(ONE) + 3 * LEAST
 
 
+@pytest.mark.usefixtures("each_by_itself")
 async def test_what_is_known_by_heart_counts_among_the_messages_that_a_portion_takes(
     store: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -30,6 +30,8 @@ class Call:
     """By which it came; some may have told what was known."""
     alone: bool = False
     """It shares neither a turn nor a commit."""
+    had_turn: asyncio.Event | None = None
+    """Set once it is folded, or was to be."""
 
     def refs(self) -> Iterator[TwinRef]:
         yield from (event.subject for event in self.events)
@@ -83,13 +85,16 @@ class Gathering:
         may_wait: bool = False,
         alone: bool = False,
         messages: int = 0,
+        had_turn: asyncio.Event | None = None,
     ) -> list[Arrival]:
         """Returns when it is committed. Shape: one arrival an event, in order. *messages* told these events.
+        *had_turn*, for what may wait, is set once they are folded.
 
         Raises: what *begin* and the commit raise. What only some of those taken together may be the cause of
         is raised if it happens to these alone, too.
         """
-        call = Call(events, letters, asyncio.get_running_loop().create_future(), messages, alone)
+        call = Call(events, letters, asyncio.get_running_loop().create_future(), messages, alone, had_turn)
+        may_wait = may_wait or had_turn is not None
         if may_wait or alone:
             self._queue([call], may_wait=may_wait)
         else:
@@ -116,6 +121,9 @@ class Gathering:
                     self._open = []
                 waiting = [call for call in group if call.waits]
                 committing = await self._begin(waiting, may_wait) if waiting else None
+            for call in group:
+                if call.had_turn is not None:
+                    call.had_turn.set()
             if committing is not None:
                 await committing
         except Exception as error:  # noqa: BLE001 - whoever called is told

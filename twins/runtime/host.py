@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from itertools import takewhile
+from itertools import chain, takewhile
 from time import monotonic, monotonic_ns
 from typing import Any
 
@@ -48,6 +48,9 @@ RAISED_AT_ONCE = 10
 AHEAD = 300
 """Changed twins that wait for a commit to begin, after which no more is folded ahead of it: they are written
 together, and what comes next waits for that."""
+LINGER_S, LINGER_TWINS = 0.05, 60
+"""How long, and up to how many changed twins, what may wait lingers for a commit that others make it share: a
+commit of its own would keep theirs waiting, and costs as much as writing some twenty twins."""
 DRAINED_S = 15.0
 _TAKEN: Mapping[Arrival, Verdict] = {arrival: Taken(arrival) for arrival in Arrival}
 """One object for each: an answer to five hundred messages is pickled as one."""
@@ -213,6 +216,9 @@ class TwinHost:
         self._underway = 0
         """How many of these are being committed: the first."""
         self._committing: asyncio.Task[None] | None = None
+        self._hurries = False
+        """Of what is not being committed yet, something is not to linger."""
+        self._lingering: asyncio.TimerHandle | None = None
         self._twins: dict[TwinRef, _Resident] = {}
         """Those that were idle longest come first."""
         self._drained_until = 0.0
@@ -226,19 +232,31 @@ class TwinHost:
     async def take(self, messages: Sequence[Publication], *, may_wait: bool = False) -> list[Verdict]:
         """Commit a batch of messages. Shape: one verdict a message, in order.
 
-        *may_wait*: all else goes first, and in between: they are committed portion by portion.
+        *may_wait*: all else goes first, and in between: they are folded portion by portion.
         Raises: TransientFailure where the database is away; Fenced where a newer incarnation has taken over.
         """
         if not may_wait:
-            return await self._take_messages(messages, may_wait=False)
-        verdicts: list[Verdict] = []
-        while left := len(messages) - len(verdicts):
-            size = self._portions.size(left, monotonic())
-            portion = messages[len(verdicts) : len(verdicts) + size]
-            verdicts += await self._take_messages(portion, may_wait=True)
-        return verdicts
+            return await self._take_messages(messages)
+        portions: list[asyncio.Task[list[Verdict]]] = []
+        first = 0
+        while first < len(messages) and not any(map(_has_failed, portions)):
+            size, had_turn = self._portions.size(len(messages) - first, monotonic()), asyncio.Event()
+            portion = self._take_portion(messages[first : first + size], had_turn)
+            portions.append(asyncio.create_task(portion))
+            first += size
+            await had_turn.wait()
+        return list(chain.from_iterable(await asyncio.gather(*portions)))
 
-    async def _take_messages(self, messages: Sequence[Publication], *, may_wait: bool) -> list[Verdict]:
+    async def _take_portion(self, messages: Sequence[Publication], had_turn: asyncio.Event) -> list[Verdict]:
+        try:
+            return await self._take_messages(messages, had_turn)
+        finally:
+            had_turn.set()
+
+    async def _take_messages(
+        self, messages: Sequence[Publication], had_turn: asyncio.Event | None = None
+    ) -> list[Verdict]:
+        """*had_turn*: they may wait, and it is set once they are folded."""
         digests = [digest(message) for message in messages]
         latest = None if self._ahead_max is None else self._clock.now() + self._ahead_max
         parsed = [
@@ -246,7 +264,7 @@ class TwinHost:
             for message, known in zip(messages, digests, strict=True)
         ]
         events = [one for one in parsed if isinstance(one, Event)]
-        arrivals = iter(await self._take(events, may_wait=may_wait, messages=len(messages)))
+        arrivals = iter(await self._take(events, had_turn, messages=len(messages)))
         verdicts = [next(arrivals) if isinstance(one, Event) else one for one in parsed]
         self._known.add(one for one, verdict in zip(digests, verdicts, strict=True) if _is_taken(verdict))
         self.counts.duplicates += sum(one is _DUPLICATE for one in parsed)
@@ -262,11 +280,13 @@ class TwinHost:
         if contributions:
             await self._gathering.take((), contributions)
 
-    async def _take(self, events: list[Event], *, may_wait: bool = False, messages: int = 0) -> list[Verdict]:
+    async def _take(
+        self, events: list[Event], had_turn: asyncio.Event | None = None, *, messages: int = 0
+    ) -> list[Verdict]:
         if not events:
             return []
         try:
-            arrivals = await self._gathering.take(events, may_wait=may_wait, messages=messages)
+            arrivals = await self._gathering.take(events, had_turn=had_turn, messages=messages)
             return [_TAKEN[arrival] for arrival in arrivals]
         except (TransientFailure, Fenced):
             raise
@@ -314,8 +334,10 @@ class TwinHost:
             raise self._given_up(folded)
         self._uncommitted.append(folded)
         self._passivate()
-        if self._committing is None:
-            self._committing = asyncio.create_task(self._commit_all())
+        if self._may_linger(folded):
+            self._linger()
+        else:
+            self._hasten()
         while self._ahead > AHEAD:
             await asyncio.wait([self._uncommitted[0].committed])
         return folded.committed
@@ -354,6 +376,7 @@ class TwinHost:
                     await self._activate(residents, missing)
                 if not batch.step():
                     break
+                await asyncio.sleep(0)  # whoever only reads need not wait for all of it
             effects = batch.finish()
         except BaseException:
             await self._rest()
@@ -401,17 +424,38 @@ class TwinHost:
 
     async def _rest(self) -> None:
         """Wait until all that is folded is committed, or given up."""
-        while self._committing is not None:
-            await asyncio.wait([self._committing])
+        while self._uncommitted or self._committing is not None:
+            await asyncio.wait([self._hasten()])
+
+    def _may_linger(self, folded: _Folded) -> bool:
+        is_of_messages = folded.may_wait and not folded.letters
+        return is_of_messages and self._ahead <= LINGER_TWINS and not self._portions.is_quiet(monotonic())
+
+    def _linger(self) -> None:
+        if self._committing is None and self._lingering is None:
+            self._lingering = asyncio.get_running_loop().call_later(LINGER_S, self._hasten)
+
+    def _hasten(self) -> asyncio.Task[None]:
+        """Commit what is folded by now, once what is being committed is."""
+        if self._lingering is not None:
+            self._lingering.cancel()
+            self._lingering = None
+        self._hurries = True
+        if self._committing is None:
+            self._committing = asyncio.create_task(self._commit_all())
+        return self._committing
 
     async def _commit_all(self) -> None:
         try:
-            while self._uncommitted:
+            while self._uncommitted and self._hurries:
                 group = self._next_group()
                 self._underway = len(group)
+                self._hurries = len(group) < len(self._uncommitted)
                 await self._commit(group)
         finally:
             self._committing = None
+            if self._uncommitted:
+                self._linger()
 
     def _next_group(self) -> list[_Folded]:
         if self._uncommitted[0].alone:
@@ -826,6 +870,10 @@ def _together(group: Sequence[_Folded]) -> tuple[Effects, list[Contribution]]:
     for folded in group:
         effects.add(folded.effects)
     return effects, [letter for folded in group for letter in folded.letters]
+
+
+def _has_failed(task: asyncio.Task[Any]) -> bool:
+    return task.done() and (task.cancelled() or task.exception() is not None)
 
 
 def _is_taken(verdict: Verdict) -> bool:
