@@ -146,11 +146,14 @@ class SqlStore(PlacementRows, LetterRows, ErpControlRows, CutoverRows, CommandRo
         now = now_text()
         records, told = self._record_rows(effects, now), self._command_rows(effects, now)
         address(connection, records, told)
-        for write, values in self._written(effects, records, told, now):
+        sent, taken = sorted(effects.mail.values(), key=_place), sorted(delivered, key=_place)
+        if sent and taken and connection.dialect.name != "sqlite":
+            _lock(connection, sent + taken)
+        for write, values in self._written(effects, records, told, sent, now):
             if values:
                 write(connection, values)
-        if delivered:
-            connection.execute(_TAKEN, [_letter(one) for one in delivered])
+        if taken:
+            connection.execute(_TAKEN, [_letter(one) for one in taken])
         dropped = [str(ref) for ref, checkpoint in effects.checkpoints.items() if checkpoint is None]
         if dropped:
             connection.execute(delete(checkpoints).where(checkpoints.c.twin.in_(dropped)))
@@ -182,7 +185,12 @@ class SqlStore(PlacementRows, LetterRows, ErpControlRows, CutoverRows, CommandRo
         ]
 
     def _written(
-        self, effects: Effects, records: list[rows.Row], told: list[rows.Row], now: str
+        self,
+        effects: Effects,
+        records: list[rows.Row],
+        told: list[rows.Row],
+        sent: list[Contribution],
+        now: str,
     ) -> list[tuple[ManyRows, list[rows.Row]]]:
         many = self._many
         return [
@@ -206,7 +214,7 @@ class SqlStore(PlacementRows, LetterRows, ErpControlRows, CutoverRows, CommandRo
                 many(mail, "target", "source"),
                 [
                     rows.register_row(one) | {"host": self._host_of(one.target) if self._host_of else ""}
-                    for one in effects.mail.values()
+                    for one in sent
                 ],
             ),
         ]
@@ -511,11 +519,23 @@ _TAKEN = delete(mail).where(
 
 
 def _letter(contribution: Contribution) -> dict[str, object]:
-    return {
-        "taken_target": str(contribution.target),
-        "taken_source": str(contribution.source),
-        "taken_version": contribution.version,
-    }
+    target, source = _place(contribution)
+    return {"taken_target": target, "taken_source": source, "taken_version": contribution.version}
+
+
+def _place(letter: Contribution) -> tuple[str, str]:
+    """Hosts write to each other, and take from each other's mail: all do both in the order of places, so that
+    none waits for one that waits for it.
+    """
+    return str(letter.target), str(letter.source)
+
+
+def _lock(connection: Connection, letters: Iterable[Contribution]) -> None:
+    """Those that are there, in the same order, for who is to write some and take others."""
+    condition, told = among(connection, (mail.c.target, mail.c.source), {*map(_place, letters)})
+    there = select(mail.c.version).where(condition)
+    order = (column.collate("C") for column in (mail.c.target, mail.c.source))
+    connection.execute(there.order_by(*order).with_for_update(), told)
 
 
 def _latest(changed: Iterable[tuple[TwinRef, Record]]) -> list[tuple[TwinRef, Record]]:

@@ -12,7 +12,7 @@ from adapters.sql.store import SqlStore
 from canonical.envelope import Event
 from canonical.errors import Fenced
 from canonical.facts.order import OrderValidated
-from canonical.identity import Kind, PostingKey, order, shipment, twin_ref
+from canonical.identity import Kind, PostingKey, TwinRef, order, shipment, twin_ref
 from tests.stories import dispatched, golden, placed
 from tests.world import DAY, World, tell
 from twins.core.batch import Batch, Effects
@@ -22,6 +22,9 @@ from twins.core.ledger import Status
 from twins.core.rules import Policy
 from twins.core.twin import Stored, Twin
 from twins.ports import TwinFilter
+
+Way = tuple[TwinRef, TwinRef]
+"""From whom a letter is, after to whom."""
 
 
 def folded(*events: object) -> Effects:
@@ -112,6 +115,35 @@ async def test_an_older_word_never_replaces_a_newer_one(store: SqlStore) -> None
         await store.commit("host-0", epoch, effects, ())
     (register,) = (await store.load([ref]))[ref].registers
     assert (register.version, register.value) == (2, None)
+
+
+@pytest.mark.parametrize("both", [True, False])
+async def test_hosts_that_write_to_each_other_do_not_lock_each_other_out(
+    store: SqlStore, database_url: str, both: bool
+) -> None:
+    """One writes anew what the other takes out meanwhile, each in the order in which it came to it; or *both*
+    do both.
+    """
+    other, many, rounds = SqlStore(database_url), 1_000, 5
+    there, back = (
+        [(order(f"SO-{way}-{number}"), shipment(f"S-{number}")) for number in range(many)]
+        for way in ("there", "back")
+    )
+    hosts = [(store, "host-0", there, back), (other, "host-1", back, there)]
+    epochs = {name: await each.claim(name) for each, name, _, _ in hosts}
+    if not both:
+        back.clear()
+
+    async def write(each: SqlStore, name: str, mine: list[Way], others: list[Way], version: int) -> None:
+        mail = {way: Contribution(way[1], way[0], version, Interest()) for way in mine}
+        taken = [Contribution(source, target, version - 1, Interest()) for target, source in others[::-1]]
+        await each.commit(name, epochs[name], Effects(mail=mail), taken)
+
+    for version in range(1, rounds + 1):
+        await asyncio.gather(*(write(*host, version) for host in hosts))
+    left = await store.mail(3 * many)
+    assert Counter(one.version for one in left) == {rounds: len(there) + len(back)}
+    await other.close()
 
 
 async def test_mail_waits_until_it_is_delivered(store: SqlStore) -> None:
