@@ -44,22 +44,27 @@ def beside(url: str, tuning: Tuning, *, writes: bool) -> Beside:
 
 
 class AtOnce:
-    """SQLite, reading: it is done before another thread would have begun, and no writer keeps it waiting."""
+    """SQLite, reading: it is done before another thread would have begun, and no writer keeps it waiting.
+
+    Whoever closes it waits for who reads: SQLite would crash.
+    """
 
     def __init__(self, url: str, tuning: Tuning) -> None:
         self.engine = sqlite_beside(url, tuning, writes=False)
+        self._turn = threading.Lock()
 
     def submit(self, body: Callable[[Connection], T]) -> Future[T]:
         done: Future[T] = Future()
         try:
-            with self.engine.begin() as connection:
+            with self._turn, self.engine.begin() as connection:
                 done.set_result(body(connection))
         except Exception as error:  # noqa: BLE001 - the future raises it
             done.set_exception(error)
         return done
 
     def close(self) -> None:
-        self.engine.dispose()
+        with self._turn:
+            self.engine.dispose()
 
 
 class InThread:
