@@ -9,9 +9,9 @@ fenced. Prints what became of each: taken, transient or fenced.
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 
 from sqlalchemy import event
@@ -51,12 +51,17 @@ class FreezingStore(SqlStore):
 
     def freeze(self) -> None:
         if self.where == "before":
-            os.kill(os.getpid(), signal.SIGSTOP)
+            stop()
             return
 
         @event.listens_for(self._committing.engine, "after_cursor_execute", once=True)
         def asserted(*_: object) -> None:  # the first statement holds the epoch
-            os.kill(os.getpid(), signal.SIGSTOP)
+            stop()
+
+
+def stop() -> None:
+    """The whole process, before this thread goes on: told to the process, another may come to it later."""
+    signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
 
 
 async def main(url: str, where: str) -> None:
