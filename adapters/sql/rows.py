@@ -25,6 +25,7 @@ from twins.core.contributions import (
     CustomerCard,
     Interest,
     ItemCard,
+    ItemKnown,
     Value,
 )
 from twins.core.dispatch import QueuedCommand, priority
@@ -137,11 +138,13 @@ def _value_json(value: Value) -> str:
     return _repeated_json(value) if isinstance(value, REPEATED) else VALUE.dump_json(value).decode()
 
 
-REPEATED = (Interest, Binding, ItemCard, CustomerCard)
+REPEATED = (Interest, Binding, ItemKnown, ItemCard, CustomerCard)
 """Values that are the same for many targets."""
 
 
-_REPEATED_ENDS = tuple(f'"tag":"{name}"}}' for name in ("interest", "binding", "item", "customer"))
+_REPEATED_ENDS = tuple(
+    f'"tag":"{name}"}}' for name in ("interest", "binding", "item-known", "item", "customer")
+)
 """Of their JSON."""
 
 

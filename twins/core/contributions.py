@@ -48,12 +48,16 @@ class Cost(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class ItemCard:
-    """What an item says to whoever deals in it."""
+class ItemKnown:
+    """Item → order: that it is known. No more: what changes often must not be told to each of its orders."""
 
-    revision: int
-    active: bool
-    title: str
+    tag: Literal["item-known"] = "item-known"
+
+
+@dataclass(frozen=True, slots=True)
+class ItemCard:
+    """Item → shipment, stock: that it is known, and its cost at each moment."""
+
     costs: tuple[Cost, ...]
     tag: Literal["item"] = "item"
 
@@ -65,9 +69,8 @@ class ItemCard:
 
 @dataclass(frozen=True, slots=True)
 class CustomerCard:
-    """That a customer is known. No more: what changes often must not be told to each of its orders."""
+    """Customer → order: that it is known. No more."""
 
-    active: bool
     tag: Literal["customer"] = "customer"
 
 
@@ -212,6 +215,7 @@ class Forwarded:
 
 Value = (
     Interest
+    | ItemKnown
     | ItemCard
     | CustomerCard
     | Reservations

@@ -17,9 +17,9 @@ from msgspec.structs import replace
 from canonical.envelope import Event
 from canonical.facts.base import Fact
 from canonical.facts.reference import ItemDeactivated, ItemUpserted
-from canonical.identity import EventId, PostingKey, TwinRef
+from canonical.identity import EventId, Kind, PostingKey, TwinRef
 from canonical.postings import Posting
-from twins.core.contributions import Cost, ItemCard, Value
+from twins.core.contributions import Cost, ItemCard, ItemKnown, Value
 from twins.core.rules import Asked, Finding, Policy, Rules
 
 TRANSITIONS: Mapping[str, Mapping[type[Fact], str]] = {
@@ -70,11 +70,14 @@ def contributions(ref: TwinRef, seen: ItemView) -> dict[TwinRef, Value]:
     return {}
 
 
-def echo(seen: ItemView) -> ItemCard | None:
-    state = seen.state
-    if state.item is None:
-        return None
-    return ItemCard(state.revision, state.status == "active", state.item.title, state.costs)
+def echo(seen: ItemView) -> Mapping[Kind, Value]:
+    if seen.state.item is None:
+        return {}
+    card = ItemCard(seen.state.costs)
+    return {Kind.ORDER: _KNOWN, Kind.SHIPMENT: card, Kind.STOCK: card}
+
+
+_KNOWN = ItemKnown()
 
 
 def postings(ref: TwinRef, seen: ItemView) -> dict[PostingKey, Posting]:

@@ -87,6 +87,7 @@ from twins.core.contributions import (
     AcceptedLine,
     CustomerCard,
     ItemCard,
+    ItemKnown,
     Moved,
     Reservations,
     ReservedLine,
@@ -692,12 +693,16 @@ def _wanted(state: OrderState) -> dict[str, tuple[OrderLine, Decimal]]:
 def _missing(state: OrderState, lines: Mapping[str, LineView], inbox: Registers) -> tuple[str, ...]:
     assert state.placed is not None
     skus = {view.line.sku for view in lines.values()}
-    unknown = [_named(item(sku)) for sku in skus if not isinstance(inbox.value(item(sku)), ItemCard)]
+    unknown = [_named(item(sku)) for sku in skus if not isinstance(inbox.value(item(sku)), _KNOWN)]
     unknown.sort()
     buyer = state.placed.customer_id
     if buyer is not None and not isinstance(inbox.value(customer(buyer)), CustomerCard):
         unknown.append(_named(customer(buyer)))
     return tuple(unknown)
+
+
+_KNOWN = ItemKnown, ItemCard
+"""The latter is what orders were told by earlier code."""
 
 
 @lru_cache(maxsize=4_096)

@@ -15,7 +15,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar, cast
 from msgspec import Struct
 
 from canonical.envelope import Event
-from canonical.identity import EventId, PostingKey, TwinRef
+from canonical.identity import EventId, Kind, PostingKey, TwinRef
 from canonical.postings import Posting
 from twins.core.contributions import Binding, Interest, Value
 
@@ -271,5 +271,5 @@ class Rules(Generic[S, I, V]):
     """For twins of many neighbours: at least what differs from the view before, or None for all of it."""
     changed_postings: Callable[[TwinRef, V, I], Mapping[PostingKey, Posting | None] | None] | None = None
     """For twins of many documents: at least what differs since this was asked last, or None for all of it."""
-    echo: Callable[[V], Value | None] | None = None
-    """For master data: the one value that everyone who asks gets; it does not depend on who asks."""
+    echo: Callable[[V], Mapping[Kind, Value]] | None = None
+    """For master data: the one value that all twins of a kind get that ask; of others it hears nothing."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Self
@@ -21,9 +21,9 @@ from canonical.facts.erp import (
     PostingRejected,
     PostingResent,
 )
-from canonical.identity import EventId, PostingKey, TwinRef
+from canonical.identity import EventId, Kind, PostingKey, TwinRef
 from canonical.postings import Action, Command, Posting
-from twins.core.contributions import Contribution, CustomerCard, Forwarded, ItemCard, Value
+from twins.core.contributions import Contribution, CustomerCard, Forwarded, ItemCard, ItemKnown, Value
 from twins.core.history import Arrival, Checkpoint, Folded, Held, History
 from twins.core.kinds import RULES
 from twins.core.ledger import Ledger, Record, Status, answered, plan, resent
@@ -34,6 +34,7 @@ CHECKPOINT_GROWTH = Decimal("1.25")
 _NONE: HashTrieMap[Any, Any] = HashTrieMap()
 _NO_LEDGER = Ledger()
 """Of all that have no record yet."""
+MASTER_DATA = (ItemKnown, ItemCard, CustomerCard)
 REPLIES = (PostingConfirmed, PostingRejected, PostingAnnulled, PostingResent, PostingLost)
 
 
@@ -202,7 +203,7 @@ class Twin:
     """Its neighbours have been told all that there was to say."""
     _askers: set[TwinRef] | None = None
     """Neighbours that spoke since the last settlement, where the rules echo."""
-    _echoed: Value | None = None
+    _echoed: Mapping[Kind, Value] = field(default_factory=nothing)
     _records: tuple[Record, ...] = ()
     """Records that replies changed since the last settlement."""
     _resent: HashTrieMap[tuple[str, int, str, int], PostingResent] = _NONE
@@ -387,8 +388,7 @@ class Twin:
     def _is_spoken_to(self) -> bool:
         """By others than master data that answers its own question."""
         return any(
-            value is not None and not isinstance(value, ItemCard | CustomerCard)
-            for _, value in self.inbox.words.values()
+            value is not None and not isinstance(value, MASTER_DATA) for _, value in self.inbox.words.values()
         )
 
     def live_postings(self) -> dict[PostingKey, Posting]:
@@ -476,22 +476,23 @@ class Twin:
         gone = [target for target in self.contributed if target not in wanted]
         return {**dict.fromkeys(gone), **wanted} if gone else wanted
 
-    def _echo(self, value: Value | None) -> list[Contribution]:
-        """Answer those who asked; tell everyone only when the answer has changed."""
-        words, askers, self._askers = self.inbox.words, self._askers or set(), None
-        targets: Iterable[TwinRef] = askers
-        silent = value is None and self._echoed is None
-        if value == self._echoed:
-            value = self._echoed  # one object, however many keep it
+    def _echo(self, answers: Mapping[Kind, Value]) -> list[Contribution]:
+        """Answer those who asked; tell all of a kind only when its answer has changed."""
+        words, targets, self._askers = self.inbox.words, self._askers or set(), None
+        before = self._echoed
+        if not before and not answers:
+            return []
+        if answers == before:
+            answers = before  # one object, however many keep it
         else:
-            targets = {source for source, (_, asks) in words.items() if asks is not None}
-            targets |= askers
-        self._echoed = value
-        answers = [
-            self._contribution(target, value if words[target].value is not None else None)
+            anew = {kind for kind in Kind if answers.get(kind) != before.get(kind)}
+            asks = (source for source, word in words.items() if word.value is not None)
+            targets |= {source for source in asks if source.kind in anew}
+        self._echoed = answers
+        return [
+            self._contribution(target, answers.get(target.kind) if words[target].value is not None else None)
             for target in sorted(targets)
         ]
-        return [] if silent else answers
 
     def _contribution(self, target: TwinRef, value: Value | None) -> Contribution:
         return Contribution(self.ref, target, self.version, value)
