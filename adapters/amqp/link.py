@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Generic, TypeVar
 
 from aio_pika import Connection, connect
 from aio_pika.abc import AbstractChannel, AbstractConnection
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
+from yarl import URL
 
 from canonical.errors import TransientFailure
 
@@ -19,6 +21,8 @@ C = TypeVar("C", bound=AbstractConnection)
 
 LOST = (*CONNECTION_EXCEPTIONS, EOFError)
 """The connection or channel went away, or did not answer in time: a TimeoutError is an OSError."""
+FILES = ("cafile", "certfile", "keyfile")
+"""That the broker's address may name, for TLS."""
 FULL = "broker: out of memory or disk"
 BLOCKED_AFTER_S = 0.05
 """Asking a connection that is not blocked takes one turn of the event loop."""
@@ -120,7 +124,15 @@ class Link(Generic[T]):
 
 
 async def connected(url: str, patience: Patience, kind: type[C]) -> C:
-    return await connect(url, heartbeat=patience.heartbeat_s, connection_class=kind)
+    try:
+        return await connect(url, heartbeat=patience.heartbeat_s, connection_class=kind)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(error.errno, f"no such file: {_absent(url)}") from error
+
+
+def _absent(url: str) -> str:
+    named = ((name, URL(url).query.get(name)) for name in FILES)
+    return ", ".join(f"{name} {path}" for name, path in named if path and not Path(path).is_file())
 
 
 async def shut(connection: AbstractConnection) -> None:

@@ -111,6 +111,11 @@ def test_a_certificate_for_another_host_is_refused_and_the_reason_told(
     runner.run(refused(url, "certificate is not valid for 'localhost'"))
 
 
+def test_a_file_that_is_not_there_is_named(runner: asyncio.Runner, secured: Secured, tmp_path: Path) -> None:
+    absent = tmp_path / "absent.pem"
+    runner.run(refused(secured.url(absent), f"no such file: cafile {absent}"))
+
+
 def test_a_broker_without_tls_is_not_told_the_password_instead(
     runner: asyncio.Runner, secured: Secured
 ) -> None:
