@@ -14,7 +14,7 @@ from canonical.facts.shipment import ShipmentVoided
 from canonical.identity import item
 from tests.stories import CUSTOMER, LOCATION, ORDER, SKU, delivered, dispatched, golden, master_data, placed
 from tests.world import World, tell
-from twins.core.contributions import INTEREST, Contribution
+from twins.core.contributions import Contribution, CostAsked
 from twins.core.rules import Policy
 from twins.core.twin import Twin
 
@@ -81,4 +81,4 @@ def test_a_question_is_newer_than_all_that_was_said_before() -> None:
     again = twin.ask()
     assert [one.target for one in asked] == [one.target for one in again] == [item(SKU)]
     assert max(one.version for one in taken_back if one.target == item(SKU)) < again[0].version
-    assert twin.contributed[item(SKU)] == INTEREST
+    assert isinstance(twin.contributed[item(SKU)], CostAsked)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 
+from canonical.envelope import Event
 from canonical.facts.base import Fact, Retracted
 from canonical.facts.reference import (
     CustomerDeactivated,
@@ -11,7 +14,8 @@ from canonical.facts.reference import (
     ItemDeactivated,
     ItemUpserted,
 )
-from canonical.identity import Kind, twin_ref
+from canonical.identity import Kind, PostingKey, twin_ref
+from canonical.postings import PostGoodsIssue
 from tests.stories import CUSTOMER, SKU, dispatched, master_data, placed
 from tests.world import World, tell
 from twins.core.contributions import Contribution, CustomerCard, ItemCard
@@ -22,8 +26,15 @@ LATER = 10_000
 
 
 def dealing() -> World:
-    """An order that has shipped, one that has not, and a shelf."""
-    return World().take_each([*master_data(), placed(10), dispatched("SHP-1", 10, 60), placed(10, 5, "SO-2")])
+    """Two orders that have shipped, at 60 and 200, one that has not, and a shelf."""
+    orders = [placed(10, number, f"SO-{number}") for number in (1, 2, 3)]
+    shipments = [dispatched("SHP-1", 10, 60), dispatched("SHP-2", 10, 200, order="SO-2")]
+    return World().take_each([*master_data(), *orders, *shipments])
+
+
+def dearer(minute: int) -> Event:
+    fact = ItemUpserted(revision=2, title="Widget", unit_cost="9.00", currency="USD")
+    return tell(f"item/{SKU}", fact, minute)
 
 
 @pytest.mark.parametrize(
@@ -40,10 +51,30 @@ def test_what_nothing_follows_from_is_told_to_nobody(subject: str, fact: Fact) -
     assert [str(ref) for ref in effects.touched] == [subject]
 
 
-def test_a_new_cost_is_told_to_shipments_and_shelves_but_to_no_order() -> None:
-    dearer = ItemUpserted(revision=2, title="Widget", unit_cost="9.00", currency="USD")
-    effects = dealing().take([tell(f"item/{SKU}", dearer, LATER)])
-    assert {ref.kind for ref in effects.touched} == {Kind.ITEM, Kind.SHIPMENT, Kind.STOCK}
+def test_a_new_cost_is_told_to_shelves_and_to_nobody_who_had_dealt_before() -> None:
+    effects = dealing().take([dearer(LATER)])
+    assert {ref.kind for ref in effects.touched} == {Kind.ITEM, Kind.STOCK}
+
+
+def test_a_cost_told_late_is_told_to_what_left_since_and_its_orders_hear_it_there() -> None:
+    world = dealing()
+    before = world.live()
+    effects = world.take([dearer(100)])
+    touched = {str(ref) for ref in effects.touched if ref.kind in (Kind.SHIPMENT, Kind.ORDER)}
+    assert touched == {"shipment/SHP-2", "order/SO-2"}
+    changed = {key for key, posting in world.live().items() if posting != before[key]}
+    assert changed == {"goods-issue/SHP-2", "invoice/SHP-2/SO-2"}
+
+
+def test_goods_that_left_at_another_moment_than_first_told_cost_what_held_then() -> None:
+    world = dealing()
+    world.take([dearer(100)])
+    first = dispatched("SHP-2", 10, 200, order="SO-2")
+    world.take([dispatched("SHP-2", 10, 90, order="SO-2")])
+    world.take([tell(first.subject, Retracted(source=first.source, id=first.id, reason="wrong"), LATER)])
+    goods_issue = world.live()[PostingKey("goods-issue/SHP-2")]
+    assert isinstance(goods_issue, PostGoodsIssue)
+    assert [line.cost for line in goods_issue.lines] == [Decimal(80)]
 
 
 def test_an_order_hears_of_its_item_when_it_comes_and_when_it_is_taken_back() -> None:

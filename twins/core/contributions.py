@@ -30,12 +30,20 @@ class Moved(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Interest:
-    """An order, shipment or stock asks for master data."""
+    """An order or stock asks for master data."""
 
     tag: Literal["interest"] = "interest"
 
 
 INTEREST = Interest()
+
+
+@dataclass(frozen=True, slots=True)
+class CostAsked:
+    """Shipment → item: what it cost when the goods left. What it costs later is no news to them."""
+
+    at: datetime
+    tag: Literal["cost-asked"] = "cost-asked"
 
 
 class Cost(NamedTuple):
@@ -56,15 +64,19 @@ class ItemKnown:
 
 @dataclass(frozen=True, slots=True)
 class ItemCard:
-    """Item → shipment, stock: that it is known, and its cost at each moment."""
+    """Item → stock: that it is known, and its cost at each moment; → shipment: the one that it asks for."""
 
     costs: tuple[Cost, ...]
     tag: Literal["item"] = "item"
 
     def unit_cost(self, moment: datetime) -> Decimal | None:
+        cost = self.cost(moment)
+        return None if cost is None else cost.amount
+
+    def cost(self, moment: datetime) -> Cost | None:
         """The cost in force at *moment*: of the revisions valid by then, the newest."""
         valid = [cost for cost in self.costs if cost.since <= moment]
-        return max(valid, key=lambda cost: (cost.revision, cost.since)).amount if valid else None
+        return max(valid, key=lambda cost: (cost.revision, cost.since)) if valid else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +227,7 @@ class Forwarded:
 
 Value = (
     Interest
+    | CostAsked
     | ItemKnown
     | ItemCard
     | CustomerCard

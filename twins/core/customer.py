@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from canonical.envelope import Event
 from canonical.facts.base import Fact
 from canonical.facts.reference import CustomerDeactivated, CustomerUpserted
-from canonical.identity import EventId, Kind, PostingKey, TwinRef
+from canonical.identity import EventId, PostingKey, TwinRef
 from canonical.postings import Posting
 from twins.core.contributions import CustomerCard, Value
 from twins.core.rules import Asked, Finding, Policy, Rules
@@ -54,11 +54,11 @@ def contributions(ref: TwinRef, seen: CustomerView) -> dict[TwinRef, Value]:
     return {}
 
 
-def echo(seen: CustomerView) -> Mapping[Kind, Value]:
-    return {} if seen.state.customer is None else _KNOWN
+def echo(seen: CustomerView) -> CustomerCard | None:
+    return None if seen.state.customer is None else _KNOWN
 
 
-_KNOWN: Mapping[Kind, Value] = {Kind.ORDER: CustomerCard()}
+_KNOWN = CustomerCard()
 
 
 def postings(ref: TwinRef, seen: CustomerView) -> dict[PostingKey, Posting]:

@@ -19,7 +19,7 @@ from canonical.facts.base import Fact
 from canonical.facts.reference import ItemDeactivated, ItemUpserted
 from canonical.identity import EventId, Kind, PostingKey, TwinRef
 from canonical.postings import Posting
-from twins.core.contributions import Cost, ItemCard, ItemKnown, Value
+from twins.core.contributions import Cost, CostAsked, ItemCard, ItemKnown, Value
 from twins.core.rules import Asked, Finding, Policy, Rules
 
 TRANSITIONS: Mapping[str, Mapping[type[Fact], str]] = {
@@ -70,14 +70,23 @@ def contributions(ref: TwinRef, seen: ItemView) -> dict[TwinRef, Value]:
     return {}
 
 
-def echo(seen: ItemView) -> Mapping[Kind, Value]:
-    if seen.state.item is None:
-        return {}
-    card = ItemCard(seen.state.costs)
-    return {Kind.ORDER: _KNOWN, Kind.SHIPMENT: card, Kind.STOCK: card}
+def echo(seen: ItemView) -> ItemCard | None:
+    return None if seen.state.item is None else ItemCard(seen.state.costs)
+
+
+def reply(card: ItemCard, kind: Kind, question: Value) -> Value:
+    if kind is Kind.ORDER:
+        return _KNOWN
+    return _of(card.cost(question.at)) if isinstance(question, CostAsked) else card
 
 
 _KNOWN = ItemKnown()
+
+
+@lru_cache(maxsize=4_096)
+def _of(cost: Cost | None) -> ItemCard:
+    """One object for all that left at that cost."""
+    return ItemCard(() if cost is None else (cost,))
 
 
 def postings(ref: TwinRef, seen: ItemView) -> dict[PostingKey, Posting]:
@@ -122,4 +131,5 @@ RULES: Rules[ItemState, Asked, ItemView] = Rules(
     document=document,
     explain=explain,
     echo=echo,
+    reply=reply,
 )

@@ -230,6 +230,10 @@ def _no_waits(view: Any) -> tuple[str, ...]:
     return ()
 
 
+def _all_of_it(echo: Value, kind: Kind, question: Value) -> Value:
+    return echo
+
+
 def _no_labels(ref: TwinRef, view: Any) -> dict[str, str | None]:
     return {}
 
@@ -271,5 +275,7 @@ class Rules(Generic[S, I, V]):
     """For twins of many neighbours: at least what differs from the view before, or None for all of it."""
     changed_postings: Callable[[TwinRef, V, I], Mapping[PostingKey, Posting | None] | None] | None = None
     """For twins of many documents: at least what differs since this was asked last, or None for all of it."""
-    echo: Callable[[V], Mapping[Kind, Value]] | None = None
-    """For master data: the one value that all twins of a kind get that ask; of others it hears nothing."""
+    echo: Callable[[V], Value | None] | None = None
+    """For master data: what it has to say to those who ask; None: nothing yet."""
+    reply: Callable[[Any, Kind, Value], Value] = _all_of_it
+    """And what of that a twin of a kind gets that asks so; one that would get the same again is not told."""

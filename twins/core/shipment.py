@@ -46,10 +46,10 @@ from canonical.postings import AccrueFreight, GoodsLine, MatchCarrierBill, PostG
 from canonical.types import plain
 from twins.core.contributions import (
     BINDING,
-    INTEREST,
     Acceptance,
     Bill,
     CarrierWord,
+    CostAsked,
     Issue,
     ItemCard,
     Moved,
@@ -506,7 +506,9 @@ def asks(state: ShipmentState) -> dict[TwinRef, Value]:
     dispatched = state.dispatched
     if dispatched is None or state.voided_by is not None:
         return {}
-    found: dict[TwinRef, Value] = {item(line.sku): INTEREST for line in dispatched.lines}
+    assert state.dispatched_at is not None
+    asked = CostAsked(state.dispatched_at)
+    found: dict[TwinRef, Value] = {item(line.sku): asked for line in dispatched.lines}
     if dispatched.carrier is not None:
         for number in dispatched.tracking_numbers:
             found[tracking(dispatched.carrier, number)] = BINDING

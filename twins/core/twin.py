@@ -21,13 +21,13 @@ from canonical.facts.erp import (
     PostingRejected,
     PostingResent,
 )
-from canonical.identity import EventId, Kind, PostingKey, TwinRef
+from canonical.identity import EventId, PostingKey, TwinRef
 from canonical.postings import Action, Command, Posting
 from twins.core.contributions import Contribution, CustomerCard, Forwarded, ItemCard, ItemKnown, Value
 from twins.core.history import Arrival, Checkpoint, Folded, Held, History
 from twins.core.kinds import RULES
 from twins.core.ledger import Ledger, Record, Status, answered, plan, resent
-from twins.core.rules import Finding, Inbox, Policy, Rules, nothing, put, without, word
+from twins.core.rules import Finding, Inbox, Policy, Rules, Word, nothing, put, without, word
 
 CHECKPOINT_GROWTH = Decimal("1.25")
 """A stored checkpoint is replaced when the history before it has grown by a quarter."""
@@ -203,7 +203,7 @@ class Twin:
     """Its neighbours have been told all that there was to say."""
     _askers: set[TwinRef] | None = None
     """Neighbours that spoke since the last settlement, where the rules echo."""
-    _echoed: Mapping[Kind, Value] = field(default_factory=nothing)
+    _echoed: Value | None = None
     _records: tuple[Record, ...] = ()
     """Records that replies changed since the last settlement."""
     _resent: HashTrieMap[tuple[str, int, str, int], PostingResent] = _NONE
@@ -476,23 +476,30 @@ class Twin:
         gone = [target for target in self.contributed if target not in wanted]
         return {**dict.fromkeys(gone), **wanted} if gone else wanted
 
-    def _echo(self, answers: Mapping[Kind, Value]) -> list[Contribution]:
-        """Answer those who asked; tell all of a kind only when its answer has changed."""
+    def _echo(self, value: Value | None) -> list[Contribution]:
+        """Answer those who asked; tell others only what is not the answer that they have."""
         words, targets, self._askers = self.inbox.words, self._askers or set(), None
         before = self._echoed
-        if not before and not answers:
+        if value is None and before is None:
             return []
-        if answers == before:
-            answers = before  # one object, however many keep it
+        if value == before:
+            value = before  # one object, however many keep it
         else:
-            anew = {kind for kind in Kind if answers.get(kind) != before.get(kind)}
-            asks = (source for source, word in words.items() if word.value is not None)
-            targets |= {source for source in asks if source.kind in anew}
-        self._echoed = answers
+            targets |= {
+                source
+                for source, word in words.items()
+                if self._reply_to(source, word, value) != self._reply_to(source, word, before)
+            }
+        self._echoed = value
         return [
-            self._contribution(target, answers.get(target.kind) if words[target].value is not None else None)
+            self._contribution(target, self._reply_to(target, words[target], value))
             for target in sorted(targets)
         ]
+
+    def _reply_to(self, asker: TwinRef, asked: Word, value: Value | None) -> Value | None:
+        if value is None or asked.value is None:
+            return None
+        return self.rules.reply(value, asker.kind, asked.value)
 
     def _contribution(self, target: TwinRef, value: Value | None) -> Contribution:
         return Contribution(self.ref, target, self.version, value)
