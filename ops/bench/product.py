@@ -25,6 +25,8 @@ from ops.settings import Settings
 from ops.wiring import Installation
 
 LOOK_EVERY_S = 0.2
+ENDED_S = 30.0
+"""Within which a process that was killed is gone."""
 
 
 @asynccontextmanager
@@ -98,6 +100,13 @@ async def until_taken(installed: Installation, many: int) -> None:
         await asyncio.sleep(LOOK_EVERY_S)
 
 
+def _log_is_copied(file: Path) -> bool:
+    """What the log holds is in the tables, and it is empty. A process that is being ended may keep it."""
+    with contextlib.closing(sqlite3.connect(file)) as connection:
+        (busy, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    return not busy
+
+
 @asynccontextmanager
 async def serve_twins(installed: Installation) -> AsyncIterator[tuple[str, int]]:
     """Twins that consume and answer over HTTP, beside an application that answers nothing, and where."""
@@ -115,9 +124,10 @@ async def serve_twins(installed: Installation) -> AsyncIterator[tuple[str, int]]
 async def disk_bytes(settings: Settings) -> float:
     """What all tables and indexes take, as they are."""
     if settings.database_url is None:
-        for file in settings.data_dir.glob("twinsync.sqlite"):  # a log of up to 32 MB is no table
-            with contextlib.closing(sqlite3.connect(file)) as connection:
-                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        for file in settings.data_dir.glob("twinsync.sqlite"):
+            give_up_at = time.monotonic() + ENDED_S
+            while not _log_is_copied(file) and time.monotonic() < give_up_at:  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(LOOK_EVERY_S)
         return float(sum(file.stat().st_size for file in settings.data_dir.glob("twinsync.sqlite*")))
     engine = create_async_engine(settings.database_url)
     async with engine.connect() as connection:
