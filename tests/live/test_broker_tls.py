@@ -17,6 +17,7 @@ from adapters.amqp.link import Patience
 from adapters.amqp.publisher import AmqpPublisher
 from adapters.amqp.topology import Names, clear_away
 from canonical.errors import TransientFailure
+from ops.local import free_port
 from tests import services
 from tests.contracts.test_delivery import Intake, Letters
 from tests.live.servers import own, rabbitmqctl
@@ -49,7 +50,7 @@ class Secured:
 
 @pytest.fixture(scope="module")
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
-    folder, port = tmp_path_factory.mktemp("tls"), services._free_port()
+    folder, port = tmp_path_factory.mktemp("tls"), free_port()
     authority = trustme.CA()
     authorities = vouching(authority, folder)
     held, config = folder / "held.pem", folder / "advanced.config"

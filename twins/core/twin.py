@@ -487,8 +487,8 @@ class Twin:
         else:
             targets |= {
                 source
-                for source, word in words.items()
-                if self._reply_to(source, word, value) != self._reply_to(source, word, before)
+                for source, asked in words.items()
+                if self._reply_to(source, asked, value) != self._reply_to(source, asked, before)
             }
         self._echoed = value
         return [
