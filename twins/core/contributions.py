@@ -182,6 +182,7 @@ class MilestoneReached(NamedTuple):
     milestone: str
     at: datetime
     witnesses: tuple[EventId, ...]
+    """The earliest first. A shipment hears of that one alone."""
 
 
 class Bill(NamedTuple):

@@ -463,7 +463,7 @@ def _find(seen: ShipmentView, words: list[tuple[TwinRef, CarrierWord]]) -> Itera
     if state.dispatched is None and seen.milestones:
         first = min(seen.milestones.values())
         text = f"the carrier says {max(seen.milestones, key=_PROGRESS.index)}, the warehouse never dispatched"
-        witnesses = tuple(event for _, word in words for one in word.milestones for event in one.witnesses)
+        witnesses = tuple(one.witnesses[0] for _, word in words for one in word.milestones)
         due = first + seen.policy.dispatch_deadline
         yield Finding("dispatch-missing", text, witnesses, due)
     for flag in seen.flags:

@@ -2,6 +2,7 @@
 
 Rules
 - Milestones form a lattice: each keeps its earliest moment, and every witness. Order cannot matter.
+- A shipment hears of the earliest witness alone.
 - Delivered is never undone by another scan, except by return to sender.
 - The number belongs to the shipments that bind it, and to the one that a carrier registered it for.
 """
@@ -66,13 +67,19 @@ def _scanned(state: TrackingState, event: Event, fact: TrackingScanned) -> Track
     if known is None:
         now = MilestoneReached(fact.milestone.value, event.time, (event.event_id,))
     else:
-        now = known._replace(at=min(known.at, event.time), witnesses=(*known.witnesses, event.event_id))
+        now = _also(known, event)
     return replace(
         state,
         reached={**state.reached, fact.milestone: now},
         signed_by=state.signed_by or fact.signed_by,
         last_place=fact.place or state.last_place,
     )
+
+
+def _also(known: MilestoneReached, event: Event) -> MilestoneReached:
+    if event.time < known.at:
+        return known._replace(at=event.time, witnesses=(event.event_id, *known.witnesses))
+    return known._replace(witnesses=(*known.witnesses, event.event_id))
 
 
 def _billed(state: TrackingState, event: Event, fact: CarrierBilled) -> TrackingState:
@@ -104,11 +111,16 @@ def status(seen: TrackingView) -> str:
 def contributions(ref: TwinRef, seen: TrackingView) -> dict[TwinRef, Value]:
     state = seen.state
     word = CarrierWord(
-        tuple(state.reached[milestone] for milestone in sorted(state.reached)),
+        tuple(_first(state.reached[milestone]) for milestone in sorted(state.reached)),
         tuple(state.bills[bill] for bill in sorted(state.bills)),
         state.signed_by,
     )
     return dict.fromkeys(seen.shipments, word)
+
+
+def _first(reached: MilestoneReached) -> MilestoneReached:
+    """One more scan of a milestone is no news to the shipment."""
+    return reached._replace(witnesses=reached.witnesses[:1])
 
 
 def postings(ref: TwinRef, seen: TrackingView) -> dict[PostingKey, Posting]:
