@@ -91,26 +91,41 @@ class InThread:
 
 
 class InLoop:
-    """PostgreSQL: one thread with an event loop of its own, since its driver has no other way."""
+    """PostgreSQL: one thread with an event loop of its own, since its driver has no other way.
+
+    Whoever closes it waits for what was submitted before: nobody else would ever answer it.
+    """
 
     def __init__(self, url: str, tuning: Tuning, writes: bool) -> None:
         self._engine = writer(url, tuning, by_key=True) if writes else reader(url, tuning, by_key=True)
         self.engine = self._engine.sync_engine
         self._loop = asyncio.new_event_loop()
         self._turn = asyncio.Lock()
+        self._asking = threading.Lock()
+        self._is_closed = False
         name = "commit" if writes else "load"
         self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
         self._thread.start()
 
     def submit(self, body: Callable[[Connection], T]) -> Future[T]:
-        return asyncio.run_coroutine_threadsafe(self._run(body), self._loop)
+        with self._asking:
+            if self._is_closed:
+                raise RuntimeError("the store has been closed")
+            return asyncio.run_coroutine_threadsafe(self._run(body), self._loop)
 
     async def _run(self, body: Callable[[Connection], T]) -> T:
         async with self._turn, self._engine.begin() as connection:
             return await connection.run_sync(body)
 
+    async def _end(self) -> None:
+        async with self._turn:
+            await self._engine.dispose()
+
     def close(self) -> None:
-        asyncio.run_coroutine_threadsafe(self._engine.dispose(), self._loop).result()
+        with self._asking:
+            self._is_closed = True
+            ended = asyncio.run_coroutine_threadsafe(self._end(), self._loop)
+        ended.result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()

@@ -146,6 +146,22 @@ async def test_hosts_that_write_to_each_other_do_not_lock_each_other_out(
     await other.close()
 
 
+async def test_what_was_asked_before_closing_ends(store: SqlStore, database_url: str) -> None:
+    closing = SqlStore(database_url)
+    epoch = await closing.claim("host-0")
+    letters = [Contribution(order(f"SO-{number}"), shipment("S-1"), 1, Interest()) for number in range(20)]
+    asked = [
+        asyncio.create_task(
+            closing.commit("host-0", epoch, Effects(mail={(one.target, one.source): one}), ())
+        )
+        for one in letters
+    ]
+    await asyncio.sleep(0)
+    async with asyncio.timeout(20):
+        await asyncio.gather(closing.close(), *asked)
+    assert Counter(await store.mail(len(letters))) == Counter(letters)
+
+
 async def test_mail_waits_until_it_is_delivered(store: SqlStore) -> None:
     epoch = await store.claim("host-0")
     letter = Contribution(order("SO-1"), shipment("S-1"), 3, Interest())
