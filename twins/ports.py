@@ -390,8 +390,8 @@ class TwinStore(Protocol):
         """
         ...
 
-    async def mail(self, limit: int) -> list[Contribution]:
-        """Contributions that wait for twins of other hosts."""
+    async def mail(self, limit: int, after: Contribution | None = None) -> list[Contribution]:
+        """Contributions that wait to be delivered, by target and source; those that follow *after*."""
         ...
 
     async def due(self, now: datetime, limit: int) -> list[TwinRow]:

@@ -223,8 +223,11 @@ class SqlStore(PlacementRows, LetterRows, ErpControlRows, CutoverRows, CommandRo
         written = [(self._many(twins, "twin"), changed)]
         return [*written, (_MOVED, changed)] if self._writer.dialect.name == "sqlite" else written
 
-    async def mail(self, limit: int) -> list[Contribution]:
-        return [rows.read_register(row) for row in await self._rows(select(mail).limit(limit))]
+    async def mail(self, limit: int, after: Contribution | None = None) -> list[Contribution]:
+        wanted = select(mail).order_by(mail.c.target, mail.c.source).limit(limit)
+        if after is not None:
+            wanted = wanted.where(tuple_(mail.c.target, mail.c.source) > _place(after))
+        return [rows.read_register(row) for row in await self._rows(wanted)]
 
     async def history(self, ref: TwinRef) -> list[Told]:
         return await self.told([ref])

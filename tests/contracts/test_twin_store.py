@@ -162,6 +162,19 @@ async def test_what_was_asked_before_closing_ends(store: SqlStore, database_url:
     assert Counter(await store.mail(len(letters))) == Counter(letters)
 
 
+async def test_mail_is_looked_at_a_page_after_the_other(store: SqlStore) -> None:
+    epoch = await store.claim("host-0")
+    targets = [shipment(f"S-{number}") for number in range(5)]
+    letters = [
+        Contribution(order(f"SO-{number}"), target, 1, Interest()) for target in targets for number in (1, 2)
+    ]
+    await store.commit("host-0", epoch, Effects(mail={(one.target, one.source): one for one in letters}), ())
+    found: list[Contribution] = []
+    while page := await store.mail(3, found[-1] if found else None):
+        found += page
+    assert Counter(found) == Counter(letters)
+
+
 async def test_mail_waits_until_it_is_delivered(store: SqlStore) -> None:
     epoch = await store.claim("host-0")
     letter = Contribution(order("SO-1"), shipment("S-1"), 3, Interest())

@@ -87,8 +87,9 @@ class Store:
             self.stored[f"{event.subject} {event.event_id} {event.digest().hex()}"] += 1
         await self.dawdle()
 
-    async def mail(self, limit: int) -> list[Contribution]:
-        return list(self.shelf.mail.values())[:limit]
+    async def mail(self, limit: int, after: Contribution | None = None) -> list[Contribution]:
+        waiting = sorted(self.shelf.mail.values(), key=_place)
+        return [one for one in waiting if after is None or _place(one) > _place(after)][:limit]
 
     async def due(self, now: Any, limit: int) -> list[Any]:
         return []
@@ -247,3 +248,7 @@ class Town:
         """Every twin as the shelf has it, read by nobody who remembers anything."""
         shelf = self.store.shelf
         return {ref: Twin.restore(ref, Policy(), shelf.fetch(ref)) for ref in sorted(shelf.versions)}
+
+
+def _place(letter: Contribution) -> tuple[str, str]:
+    return str(letter.target), str(letter.source)

@@ -21,12 +21,12 @@ from canonical.identity import TwinRef, item, order
 from tests.stories import ORDER, dispatched, golden, placed
 from tests.world import DAY, World, tell
 from twins.core.batch import Batch, Effects
-from twins.core.contributions import Contribution
+from twins.core.contributions import Contribution, Interest
 from twins.core.history import Arrival
 from twins.core.placement import UNPLACED, Placement
 from twins.core.rules import Policy
 from twins.ports import Publication, Rejected, Taken, Verdict
-from twins.runtime.host import RAISED_AT_ONCE, Aspect, Residency, TwinHost
+from twins.runtime.host import DUE_LIMIT, RAISED_AT_ONCE, Aspect, Residency, TwinHost
 
 
 class Clock:
@@ -413,6 +413,44 @@ async def test_idle_twins_leave_memory(store: FickleStore) -> None:
     await asyncio.sleep(0.01)
     await one.sweep()
     assert one.resident_twins() == 0
+
+
+async def with_letters_for_one_that_is_away(
+    store: FickleStore, *, beside: Sequence[Contribution] = (), **options: object
+) -> tuple[TwinHost, list[Contribution]]:
+    """A host of orders with more mail for the other than one sweep looks at; what could be delivered."""
+    delivered: list[Contribution] = []
+
+    async def post(letters: Sequence[Contribution]) -> None:
+        delivered.extend(letter for letter in letters if letter in beside)
+        if not all(letter in beside for letter in letters):
+            raise TransientFailure("it is away")
+
+    one = TwinHost("a", store, Clock(), Policy(), placement=OrdersApart(), post=post, **options)  # type: ignore[arg-type]
+    await one.take(messages(placed()))
+    many = [Contribution(order(ORDER), item(f"A{number:04}"), 1, Interest()) for number in range(DUE_LIMIT)]
+    await store.commit(
+        "a", 1, Effects(mail={(one.target, one.source): one for one in [*many, *beside]}), (), OrdersApart()
+    )
+    return one, delivered
+
+
+async def test_letters_for_a_host_that_is_away_keep_no_others_from_being_sent(store: FickleStore) -> None:
+    last = Contribution(order(ORDER), item("Z"), 1, Interest())
+    one, delivered = await with_letters_for_one_that_is_away(store, beside=[last])
+    for _ in range(3):
+        with contextlib.suppress(TransientFailure):
+            await one.sweep()
+    assert last in delivered
+
+
+async def test_a_host_that_is_away_keeps_no_other_from_forgetting_what_is_idle(store: FickleStore) -> None:
+    one, _ = await with_letters_for_one_that_is_away(store, residency=Residency(idle_s=0.5))
+    assert one.resident_twins()
+    await asyncio.sleep(0.6)
+    with pytest.raises(TransientFailure):
+        await one.sweep()
+    assert not one.resident_twins()
 
 
 async def test_reading_an_unknown_twin_leaves_no_trace(store: FickleStore) -> None:

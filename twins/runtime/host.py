@@ -207,6 +207,8 @@ class TwinHost:
         """Until then, readers may trust boards of hosts that had these twins."""
         self._archived_up_to: Closed | None = None
         """Where the last look ended, unless it came to the end."""
+        self._swept_up_to: Contribution | None = None
+        """The same for mail."""
         self._epoch = 0
         self._turn = Turn()
         self._gathering = Gathering(self._turn, self._begin)
@@ -793,7 +795,6 @@ class TwinHost:
         overdue = [row.ref for row in await self._store.due(now, DUE_LIMIT) if self._is_mine(row.ref)]
         if overdue:
             await self._raise(overdue, now)
-        await self._sweep_mail()
         if self._archive_after is not None:
             for _ in range(ARCHIVE_TURNS):
                 if not await self._archive(now - self._archive_after):
@@ -801,10 +802,14 @@ class TwinHost:
         async with self._turn.mine():
             await self._rest()
             self._passivate()
+        await self._sweep_mail()  # last: whoever is away must keep this host from nothing
         return len(overdue)
 
     async def _sweep_mail(self) -> None:
-        mine, others = self._by_owner(await self._store.mail(DUE_LIMIT))
+        """Some of what waits at a time, going round: what cannot be delivered hides nothing."""
+        letters = await self._store.mail(DUE_LIMIT, self._swept_up_to)
+        self._swept_up_to = letters[-1] if len(letters) == DUE_LIMIT else None
+        mine, others = self._by_owner(letters)
         if mine and (self._telling is None or self._telling.done()):
             self._tell(mine)
         if others and self._post is not None:
