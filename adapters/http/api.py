@@ -67,6 +67,10 @@ Verify = Callable[[bytes, str, str], bool]
 class Reads(Protocol):
     async def read(self, aspect: Any, ref: TwinRef) -> tuple[int, bytes] | None: ...
 
+    async def news(
+        self, aspect: Any, ref: TwinRef, known: int | None, patience_s: float
+    ) -> tuple[int, bytes] | None: ...
+
 
 class Inquiries(Protocol):
     """Questions about how a twin came about, what it was, and what it would be."""
@@ -141,7 +145,8 @@ def build_api(service: Service) -> ASGIApp:
         hosts.routes(service.hosts),
     ):
         api.include_router(router, dependencies=[Depends(keys)])
-    return LiveTwins(api, read=partial(service.reads.read, "document"), keys=keys)
+    read, news = (partial(ask, "document") for ask in (service.reads.read, service.reads.news))
+    return LiveTwins(api, read=read, news=news, keys=keys)
 
 
 # --- one twin --------------------------------------------------------------------------------------------

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from time import monotonic
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -13,15 +11,15 @@ from adapters.http.keys import Keys
 from canonical.errors import RejectedMessage, TransientFailure
 from canonical.identity import TwinRef, twin_ref
 
-Read = Callable[[TwinRef], Awaitable[tuple[int, bytes] | None]]
+Answer = tuple[int, bytes] | None
+Read = Callable[[TwinRef], Awaitable[Answer]]
+News = Callable[[TwinRef, int | None, float], Awaitable[Answer]]
+"""Twin, version that is known, seconds → the twin, as soon as it is of another version."""
 
 WAIT_MAX_S = 5.0
 """The longest that who prefers to wait is kept waiting, however long that was to be."""
 WAITING_MAX = 128
 """Who comes while so many wait is answered at once: others are to find a place in this replica."""
-LOOK_EVERY_S, LOOK_EVERY = 0.005, 0.05
-"""Seconds, and share of what has passed, from one look at a twin to the next; a look at what has not changed
-costs microseconds where the host is on this machine."""
 _WAIT = re.compile(rb"(?:^|[,;\s])wait\s*=\s*(\d{1,9})", re.IGNORECASE)
 
 _NAMES: dict[tuple[str, int], str] = {
@@ -41,9 +39,10 @@ class LiveTwins:
     ``If-None-Match``, as soon as it is of another version.
     """
 
-    def __init__(self, app: ASGIApp, *, read: Read, keys: Keys) -> None:
+    def __init__(self, app: ASGIApp, *, read: Read, news: News, keys: Keys) -> None:
         self._app = app
         self._read = read
+        self._news = news
         self._keys = keys
         self._waiting = 0
 
@@ -57,12 +56,15 @@ class LiveTwins:
                 return
         await self._app(scope, receive, send)
 
-    async def _answer(self, ref: TwinRef, headers: dict[bytes, bytes]) -> tuple[int, bytes] | None:
+    async def _answer(self, ref: TwinRef, headers: dict[bytes, bytes]) -> Answer:
         key, bearer = headers.get(b"x-api-key", b""), headers.get(b"authorization", b"")
         if self._keys.holder(key, bearer) is None:
             return None
         try:
-            return await self._news(ref, headers.get(b"if-none-match"), self._patience_s(headers))
+            answer, patience_s = await self._read(ref), self._patience_s(headers)
+            if patience_s and (answer is None or _tag(answer[0]) == headers.get(b"if-none-match")):
+                return await self._awaited(ref, answer and answer[0], patience_s)
+            return answer
         except TransientFailure:
             return None
 
@@ -70,17 +72,10 @@ class LiveTwins:
         asked = _WAIT.search(headers.get(b"prefer", b""))
         return min(float(asked[1]), WAIT_MAX_S) if asked and self._waiting < WAITING_MAX else 0.0
 
-    async def _news(self, ref: TwinRef, known: bytes | None, patience_s: float) -> tuple[int, bytes] | None:
-        """As soon as it is not what is *known*, or all patience is gone."""
-        began = monotonic()
+    async def _awaited(self, ref: TwinRef, known: int | None, patience_s: float) -> Answer:
         self._waiting += 1
         try:
-            while True:
-                answer = await self._read(ref)
-                left = patience_s - (monotonic() - began)
-                if left <= 0 or (answer is not None and _tag(answer[0]) != known):
-                    return answer
-                await asyncio.sleep(min(left, max(LOOK_EVERY_S, LOOK_EVERY * (patience_s - left))))
+            return await self._news(ref, known, patience_s)
         finally:
             self._waiting -= 1
 

@@ -15,13 +15,14 @@ import pytest
 from adapters.simulated_erp.connector import SimulatedErpConnector
 from adapters.simulated_erp.process import start as start_erp
 from canonical.errors import TransientFailure
-from canonical.identity import Kind
+from canonical.identity import Kind, order
 from ops.demo.day import in_order, make_day
 from ops.demo.disorder import disorder
 from ops.demo.telling import told, told_once
 from tests.live.installations import all_stored, assert_equal, broker, publish, running, settings
 from tests.stories import ORDER, golden
 from twins.ports import Publication
+from twins.runtime.host import Aspect
 from twins.runtime.ingest import Directory
 
 pytestmark = [pytest.mark.live, pytest.mark.usefixtures("on_ray")]
@@ -109,6 +110,34 @@ async def test_an_actor_that_freezes_is_replaced_and_what_comes_meanwhile_is_not
                 os.kill(before, signal.SIGCONT)
         assert await ray.get_actor(frozen, "twinsync").alive.remote() != before
         await assert_equal(installation, golden())
+
+
+async def test_who_waits_for_news_hears_of_it_though_the_host_dies_meanwhile(tmp_path: Path) -> None:
+    import ray
+
+    from twins.runtime.cluster import RayCalls
+
+    async with running(settings(tmp_path)) as installation:
+        directory = Directory(installation.placement, RayCalls(installation))
+        asked = asyncio.create_task(directory.news(Aspect.DOCUMENT, order(ORDER), None, 60.0))
+        await asyncio.sleep(0.5)
+        ray.kill(ray.get_actor("host-0", "twinsync"), no_restart=False)
+        await asyncio.sleep(0.5)
+        assert not asked.done()
+        await publish(installation, golden())
+        assert await asked
+
+
+async def test_who_waits_for_a_twin_that_will_have_an_actor_of_its_own_hears_of_it(tmp_path: Path) -> None:
+    from twins.runtime.cluster import RayCalls
+
+    async with running(settings(tmp_path, dedicated_kinds=(Kind.ORDER,))) as installation:
+        directory = Directory(installation.placement, RayCalls(installation))
+        asked = asyncio.create_task(directory.news(Aspect.DOCUMENT, order(ORDER), None, 60.0))
+        await asyncio.sleep(0.5)
+        assert not asked.done()
+        await publish(installation, golden())
+        assert await asked
 
 
 async def test_a_host_that_is_busy_is_not_taken_for_frozen(tmp_path: Path) -> None:

@@ -70,6 +70,9 @@ class OneHost:
         self.reads += 1
         return await self.host.read(aspect, refs)
 
+    async def news(self, host: str, aspect: Any, ref: Any, known: Any, patience_s: float) -> Any:
+        return await self.host.news(aspect, ref, known, patience_s)
+
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[SqlStore]:

@@ -461,6 +461,13 @@ class RayCalls:
             return await self._call(FIRST_HOST, "look_up", aspect, refs)  # type: ignore[no-any-return]
         return await self._call(host, "read", aspect, refs)  # type: ignore[no-any-return]
 
+    async def news(
+        self, host: str, aspect: Aspect, ref: TwinRef, known: int | None, patience_s: float
+    ) -> tuple[int, bytes] | None:
+        if is_dedicated(host) and not self._runs(host):
+            return (await self.read(host, aspect, [ref]))[0]
+        return await self._call(host, "news", aspect, ref, known, patience_s)  # type: ignore[no-any-return]
+
     async def board(self, host: str) -> Place | None:
         """See HostActor.board; a dedicated twin has none. Raises: TransientFailure."""
         return None if is_dedicated(host) else await self._call(host, "board")

@@ -41,6 +41,10 @@ class CoalescedReads:
             call.add_done_callback(self._calls.discard)
         return await future
 
+    async def news(self, aspect: Aspect, ref: TwinRef, known: int | None, patience_s: float) -> Answer:
+        """See `Directory.news`. Who waits has a call of their own."""
+        return await self._directory.news(aspect, ref, known, patience_s)
+
     async def _serve(self, where: tuple[str, Aspect], waiting: _Waiting) -> None:
         while waiting.readers:
             readers, waiting.readers = waiting.readers, {}

@@ -51,6 +51,8 @@ together, and what comes next waits for that."""
 LINGER_S, LINGER_TWINS = 0.05, 60
 """How long, and up to how many changed twins, what may wait lingers for a commit that others make it share: a
 commit of its own would keep theirs waiting, and costs as much as writing some twenty twins."""
+WAITING_MAX = 256
+"""Who asks for news while so many wait for some is answered at once: others' calls are to find a place."""
 DRAINED_S = 15.0
 _TAKEN: Mapping[Arrival, Verdict] = {arrival: Taken(arrival) for arrival in Arrival}
 """One object for each: an answer to five hundred messages is pickled as one."""
@@ -226,6 +228,9 @@ class TwinHost:
         self._drained_until = 0.0
         self._errands: set[asyncio.Task[None]] = set()
         self._crowd = crowd
+        self._waiting: dict[TwinRef, set[asyncio.Future[None]]] = {}
+        """Who waits for news of a twin."""
+        self._waiting_count = 0
         self._telling: asyncio.Task[None] | None = None
         """Mail of its own on its way to a crowd."""
 
@@ -501,6 +506,7 @@ class TwinHost:
         self._uncommitted, self._underway = self._uncommitted[len(group) :], 0
         self.counts.commits += 1
         self._show(shown)
+        self._wake(self._waiting.keys() & effects.touched.keys())
         if not self._turn.locked():
             self._passivate()
         self._errand(effects.mail.values(), bool(effects.commands))
@@ -529,6 +535,7 @@ class TwinHost:
     def _forget(self) -> None:
         """What is in memory may be ahead of what is committed; storage knows better."""
         self._twins = {}
+        self._wake(list(self._waiting))
 
     async def _claim(self) -> None:
         if not self._epoch:
@@ -654,6 +661,7 @@ class TwinHost:
         Where it missed a version, a twin of its own may have been another's meanwhile.
         """
         before, self._placement = self._placement, placement
+        self._wake(list(self._waiting))
         if self._board is not None:
             self._board.go_by(placement.version)
         if placement.version == before.version + 1:
@@ -744,6 +752,35 @@ class TwinHost:
                 self._forget_unheard_of(still)
                 self._passivate()
         return [known[ref].told(aspect) if ref in known else None for ref in refs]
+
+    async def news(
+        self, aspect: Aspect, ref: TwinRef, known: int | None, patience_s: float
+    ) -> tuple[int, bytes] | None:
+        """What `read` says of it, as soon as it is of another version than *known*; the same once patience is
+        gone, or where too many wait already.
+        """
+        until = monotonic() + patience_s
+        while True:
+            changed = asyncio.get_running_loop().create_future()
+            self._waiting.setdefault(ref, set()).add(changed)
+            self._waiting_count += 1
+            try:
+                (answer,) = await self.read(aspect, [ref])
+                left = until - monotonic()
+                if left <= 0 or self._waiting_count > WAITING_MAX or is_news(answer, known):
+                    return answer
+                await asyncio.wait([changed], timeout=left)
+            finally:
+                self._waiting_count -= 1
+                self._waiting[ref].discard(changed)
+                if not self._waiting[ref]:
+                    del self._waiting[ref]
+
+    def _wake(self, refs: Iterable[TwinRef]) -> None:
+        for ref in refs:
+            for changed in self._waiting[ref]:
+                if not changed.done():
+                    changed.set_result(None)
 
     async def _heard_of(self, refs: Collection[TwinRef]) -> list[TwinRef]:
         """Those of which something is committed."""
@@ -875,6 +912,10 @@ def _together(group: Sequence[_Folded]) -> tuple[Effects, list[Contribution]]:
     for folded in group:
         effects.add(folded.effects)
     return effects, [letter for folded in group for letter in folded.letters]
+
+
+def is_news(answer: tuple[int, bytes] | None, known: int | None) -> bool:
+    return answer is not None and answer[0] != known
 
 
 def _has_failed(task: asyncio.Task[Any]) -> bool:

@@ -16,10 +16,12 @@ from canonical.identity import TwinRef, twin_ref
 from twins.core.contributions import Contribution
 from twins.core.placement import Placement
 from twins.ports import Publication, Rejected, Verdict
-from twins.runtime.host import Aspect
+from twins.runtime.host import Aspect, is_news
 
 MOVING_S, MOVING_LOOK_S = 3.0, 0.05
 """How long, and how often, a host is called again that cannot be reached, or has a twin no more."""
+LOOK_EVERY_S = 0.05
+"""How often a twin is looked at where nobody would say that it has changed."""
 
 
 class HostCalls(Protocol):
@@ -41,6 +43,12 @@ class HostCalls(Protocol):
     async def read(
         self, host: str, aspect: Aspect, refs: list[TwinRef]
     ) -> list[tuple[int, bytes] | None]: ...
+
+    async def news(
+        self, host: str, aspect: Aspect, ref: TwinRef, known: int | None, patience_s: float
+    ) -> tuple[int, bytes] | None:
+        """As `TwinHost.news`; it may answer sooner."""
+        ...
 
 
 class _Address(msgspec.Struct):
@@ -106,6 +114,30 @@ class Directory:
 
         await self._each(dict(enumerate(refs)), read)
         return [found[index] for index in range(len(refs))]
+
+    async def news(
+        self, aspect: Aspect, ref: TwinRef, known: int | None, patience_s: float
+    ) -> tuple[int, bytes] | None:
+        """Version and JSON of a twin as soon as its version is not *known*, or else once patience is gone.
+
+        Raises: TransientFailure.
+        """
+        until = monotonic() + patience_s
+        answer: tuple[int, bytes] | None = None
+
+        async def ask(host: str, _: list[int]) -> None:
+            nonlocal answer
+            answer = await self._calls.news(host, aspect, ref, known, max(0.0, until - monotonic()))
+
+        while True:
+            try:
+                await self._each({0: ref}, ask)
+                if is_news(answer, known) or monotonic() >= until:
+                    return answer
+            except Moving:  # its host has died, and comes back
+                if monotonic() >= until:
+                    raise
+            await asyncio.sleep(LOOK_EVERY_S)
 
     async def _each(
         self, refs: Mapping[int, TwinRef], call: Callable[[str, list[int]], Awaitable[None]]

@@ -29,6 +29,8 @@ Stamp = tuple[int, int]
 class Reads(Protocol):
     async def read(self, aspect: Aspect, ref: TwinRef) -> Answer: ...
 
+    async def news(self, aspect: Aspect, ref: TwinRef, known: int | None, patience_s: float) -> Answer: ...
+
 
 async def _nowhere_else(version: int) -> None:
     """There is one placement."""
@@ -115,6 +117,10 @@ class KeptReads:
         if self._directory.placement is placement:
             self._keep((aspect, ref), stamp, answer)
         return answer
+
+    async def news(self, aspect: Aspect, ref: TwinRef, known: int | None, patience_s: float) -> Answer:
+        """As soon as it is of another version than *known*. Raises: TransientFailure."""
+        return await self._reads.news(aspect, ref, known, patience_s)
 
     def _keep(self, what: tuple[Aspect, TwinRef], stamp: Stamp, answer: Answer) -> None:
         if (before := self._kept.pop(what, None)) is not None:
