@@ -23,6 +23,7 @@ from adapters.sql.engine import sqlite_url
 from canonical.envelope import Event, parse_structured
 from canonical.identity import Kind
 from ops.bench.bare_pipe import take_through_bare_pipe
+from ops.bench.commits import measure_commits
 from ops.bench.latency import PROBE_EVERY_S, measure_latency
 from ops.bench.naive_consumer import take_naively
 from ops.bench.product import empty_database, installation, serve_twins, take_with_twins, until_taken
@@ -37,6 +38,7 @@ NAIVE_EVENTS = 1_500
 """So slow that more would only take longer."""
 LIBRARIES = ("ray", "aio-pika", "sqlalchemy", "aiosqlite", "asyncpg", "pydantic", "msgspec")
 RAW, PIPE, NAIVE, PRODUCT = "raw consumer", "bare pipe", "naive consumer", "product"
+ONE_ROW, LETTER = "µs of a transaction of one row", "µs of a letter taken in"
 READS, EMPTY_REPLIES = "reads of twins", "empty replies"
 SHARES = (0.25, 0.5, 0.75)
 """Of what the product took a second in the same round."""
@@ -102,7 +104,7 @@ def run(
     with local_ray(home):
         for number in range(rounds):
             folder = data_dir / secrets.token_hex(4)
-            for name in ("pipe", "naive", "product"):
+            for name in ("pipe", "naive", "commits", "product"):
                 (folder / name).mkdir(parents=True)
             with out.status("") as status:
                 say = _told_of_round(number, rounds, status.update)
@@ -155,6 +157,11 @@ async def _round(
             address = place or sqlite_url(folder / "naive")
             seconds = await take_naively(load.amqp_url, address, prefix, len(few))
             add(f"{NAIVE}, {database}", len(few) / seconds)
+        say(f"transactions, {database}")
+        async with empty_database(url) as place:
+            commits = await measure_commits(place or sqlite_url(folder / "commits"))
+            add(f"{ONE_ROW}, {database}", commits.one_row_us)
+            add(f"{LETTER}, {database}", commits.letter_us)
         say(f"{PRODUCT}, {database}")
         async with (
             _queues(load, load.messages) as prefix,

@@ -24,7 +24,7 @@ class Inputs:
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """One prefix of queues, one database. *taken_at_once* is not built."""
+    """One prefix of queues, one database."""
 
     hosts: int = 1
     ingests: int = 1
@@ -32,18 +32,10 @@ class Installation:
     """Messages of each queue that an ingest actor holds."""
     latency_target_s: float = 0.1
     """TWINSYNC_LATENCY_TARGET_MS: a portion of scans may occupy a host for a share of it."""
-    taken_at_once: bool = False
-    """Letters leave the mail by one statement for all of a turn; otherwise by one each."""
-
-    @property
-    def built(self) -> bool:
-        return not self.taken_at_once
 
 
 AS_BUILT = Installation()
 """The most that one host carries; more hosts carry less each, see `limits`."""
-GATHERED = Installation(hosts=4, ingests=3, taken_at_once=True)
-"""What could carry several times as much as one host in one installation."""
 
 
 def shipped(hosts: int) -> Installation:
@@ -122,7 +114,7 @@ def _turn(inputs: Inputs, shape: Installation, messages: float, letters: float, 
     row_us = m.rows_us + absent * a.activation_read_us
     return Turn(
         messages * fold_us(inputs, shape, absent) + letters * c.fold_a_letter * m.fold_us,
-        m.transaction_us + a.replica_us + messages * row_us + letters * commit_letter_us(inputs, shape),
+        m.transaction_us + a.replica_us + messages * row_us + letters * commit_letter_us(inputs),
     )
 
 
@@ -174,11 +166,10 @@ def fold_us(inputs: Inputs, shape: Installation, absent: float) -> float:
     return m.other_us + folded + absent * activation_us(m, inputs.assumed)
 
 
-def commit_letter_us(inputs: Inputs, shape: Installation) -> float:
-    """A letter's rows, and taking it out of the mail: one statement each, or one for all that is gathered."""
+def commit_letter_us(inputs: Inputs) -> float:
+    """A letter's rows, and taking it out of the mail."""
     m, c = inputs.measured, inputs.counted
-    row_us = m.rows_us / c.rows
-    return c.rows_a_letter * row_us + (row_us if shape.taken_at_once else m.letter_us)
+    return c.rows_a_letter * m.rows_us / c.rows + m.letter_us
 
 
 def batch_when_full(shape: Installation) -> float:

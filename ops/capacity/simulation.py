@@ -385,7 +385,7 @@ class Host:
         m, c = sim.inputs.measured, sim.inputs.counted
         self._fold_us = fold_us(sim.inputs, sim.shape, sim.load.absent)
         self._fold_letter_us = c.fold_a_letter * m.fold_us
-        self._letter_us = commit_letter_us(sim.inputs, sim.shape)
+        self._letter_us = commit_letter_us(sim.inputs)
 
     def take(self, job: Job) -> None:
         self.messages += len(job.messages)
