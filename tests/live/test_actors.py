@@ -22,6 +22,7 @@ from ops.demo.telling import told, told_once
 from tests.live.installations import all_stored, assert_equal, broker, publish, running, settings
 from tests.stories import ORDER, golden
 from twins.ports import Publication
+from twins.runtime.coalesce import CoalescedReads
 from twins.runtime.host import Aspect
 from twins.runtime.ingest import Directory
 
@@ -132,8 +133,8 @@ async def test_who_waits_for_a_twin_that_will_have_an_actor_of_its_own_hears_of_
     from twins.runtime.cluster import RayCalls
 
     async with running(settings(tmp_path, dedicated_kinds=(Kind.ORDER,))) as installation:
-        directory = Directory(installation.placement, RayCalls(installation))
-        asked = asyncio.create_task(directory.news(Aspect.DOCUMENT, order(ORDER), None, 60.0))
+        reads = CoalescedReads(Directory(installation.placement, RayCalls(installation)))
+        asked = asyncio.create_task(reads.news(Aspect.DOCUMENT, order(ORDER), None, 60.0))
         await asyncio.sleep(0.5)
         assert not asked.done()
         await publish(installation, golden())

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from time import monotonic
+from typing import Protocol
 
 from canonical.identity import TwinRef
-from twins.runtime.host import Aspect
+from twins.runtime.host import Aspect, is_news
 from twins.runtime.ingest import Directory
 
 Answer = tuple[int, bytes] | None
+LOOK_EVERY_S = 0.05
+
+
+class Reads(Protocol):
+    async def read(self, aspect: Aspect, ref: TwinRef) -> Answer: ...
 
 
 @dataclass(slots=True)
@@ -42,8 +49,8 @@ class CoalescedReads:
         return await future
 
     async def news(self, aspect: Aspect, ref: TwinRef, known: int | None, patience_s: float) -> Answer:
-        """See `Directory.news`. Who waits has a call of their own."""
-        return await self._directory.news(aspect, ref, known, patience_s)
+        """As soon as it is of another version than *known*, or else once patience is gone."""
+        return await awaited(self._directory, self, aspect, ref, known, patience_s)
 
     async def _serve(self, where: tuple[str, Aspect], waiting: _Waiting) -> None:
         while waiting.readers:
@@ -69,3 +76,15 @@ class CoalescedReads:
             for future in readers[ref]:
                 if not future.done():
                     future.set_result(answer)
+
+
+async def awaited(
+    directory: Directory, reads: Reads, aspect: Aspect, ref: TwinRef, known: int | None, patience_s: float
+) -> Answer:
+    """News of a twin from its host, or by looking again and again where the host lets nobody wait."""
+    until = monotonic() + patience_s
+    answer = await directory.news(aspect, ref, known, patience_s)
+    while not is_news(answer, known) and (left := until - monotonic()) > 0:
+        await asyncio.sleep(min(left, LOOK_EVERY_S))
+        answer = await reads.read(aspect, ref)
+    return answer

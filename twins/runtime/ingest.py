@@ -16,12 +16,10 @@ from canonical.identity import TwinRef, twin_ref
 from twins.core.contributions import Contribution
 from twins.core.placement import Placement
 from twins.ports import Publication, Rejected, Verdict
-from twins.runtime.host import Aspect, is_news
+from twins.runtime.host import Aspect
 
 MOVING_S, MOVING_LOOK_S = 3.0, 0.05
 """How long, and how often, a host is called again that cannot be reached, or has a twin no more."""
-LOOK_EVERY_S = 0.05
-"""How often a twin is looked at where nobody would say that it has changed."""
 
 
 class HostCalls(Protocol):
@@ -120,7 +118,7 @@ class Directory:
     ) -> tuple[int, bytes] | None:
         """Version and JSON of a twin as soon as its version is not *known*, or else once patience is gone.
 
-        Raises: TransientFailure.
+        Sooner where its host lets nobody wait. Raises: TransientFailure.
         """
         until = monotonic() + patience_s
         answer: tuple[int, bytes] | None = None
@@ -132,12 +130,11 @@ class Directory:
         while True:
             try:
                 await self._each({0: ref}, ask)
-                if is_news(answer, known) or monotonic() >= until:
-                    return answer
+                return answer
             except Moving:  # its host has died, and comes back
                 if monotonic() >= until:
                     raise
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(MOVING_LOOK_S)
 
     async def _each(
         self, refs: Mapping[int, TwinRef], call: Callable[[str, list[int]], Awaitable[None]]

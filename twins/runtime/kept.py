@@ -6,11 +6,10 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from time import monotonic
-from typing import Protocol
 
 from canonical.errors import TransientFailure
 from canonical.identity import TwinRef
-from twins.runtime.coalesce import Answer
+from twins.runtime.coalesce import Answer, Reads, awaited
 from twins.runtime.host import Aspect
 from twins.runtime.ingest import Directory
 from twins.runtime.stamps import BoardReader, Place
@@ -24,12 +23,6 @@ ASK_EVERY_S = 1.0
 
 Stamp = tuple[int, int]
 """Version of the placement, and what the board of the twin's host by that placement showed."""
-
-
-class Reads(Protocol):
-    async def read(self, aspect: Aspect, ref: TwinRef) -> Answer: ...
-
-    async def news(self, aspect: Aspect, ref: TwinRef, known: int | None, patience_s: float) -> Answer: ...
 
 
 async def _nowhere_else(version: int) -> None:
@@ -119,8 +112,8 @@ class KeptReads:
         return answer
 
     async def news(self, aspect: Aspect, ref: TwinRef, known: int | None, patience_s: float) -> Answer:
-        """As soon as it is of another version than *known*. Raises: TransientFailure."""
-        return await self._reads.news(aspect, ref, known, patience_s)
+        """As soon as it is of another version than *known*, or else once patience is gone."""
+        return await awaited(self._directory, self, aspect, ref, known, patience_s)
 
     def _keep(self, what: tuple[Aspect, TwinRef], stamp: Stamp, answer: Answer) -> None:
         if (before := self._kept.pop(what, None)) is not None:
