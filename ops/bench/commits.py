@@ -6,11 +6,12 @@ Nothing else runs meanwhile, so that these are times of the store and its databa
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
 from adapters.sql.store import SqlStore
-from canonical.identity import order, shipment
+from canonical.identity import TwinRef, order, shipment
 from twins.core.batch import Effects
 from twins.core.contributions import INTEREST, Contribution
 
@@ -41,20 +42,22 @@ async def measure_commits(database_url: str, times: int = TIMES) -> Commits:
             return time.perf_counter() - began
 
         async def taking(many: int) -> float:
-            letters = [_letter(number) for number in range(many)]
-            mail = {(one.target, one.source): one for one in letters}
-            await store.commit("sender", sender, Effects(mail=mail), ())
+            letters = _letters(many)
+            await store.commit("sender", sender, Effects(mail=_by_place(letters)), ())
             return await seconds(Effects(), letters)
 
-        rows = [
-            await seconds(Effects(registers={(one.target, one.source): one}), [])
-            for one in (_letter(number) for number in range(times))
-        ]
+        rows = [await seconds(Effects(registers=_by_place([one])), []) for one in _letters(times)]
         few, many = [[await taking(size) for _ in range(times)] for size in (FEW, MANY)]
         return Commits(median(rows) * 1e6, max(median(many) - median(few), 0.0) / (MANY - FEW) * 1e6)
     finally:
         await store.close()
 
 
-def _letter(number: int) -> Contribution:
-    return Contribution(order(f"SO-{number}"), shipment(f"SHP-{number}"), 1, INTEREST)
+def _letters(many: int) -> list[Contribution]:
+    return [
+        Contribution(order(f"SO-{number}"), shipment(f"SHP-{number}"), 1, INTEREST) for number in range(many)
+    ]
+
+
+def _by_place(letters: Sequence[Contribution]) -> dict[tuple[TwinRef, TwinRef], Contribution]:
+    return {(one.target, one.source): one for one in letters}

@@ -13,6 +13,7 @@ from tests.world import World, tell
 from twins.core.contributions import CarrierWord, Contribution, MilestoneReached
 
 NUMBER = "tracking/ups:1Z1"
+NAMED = tell(NUMBER, TrackingRegistered(shipment_id="SHP-1"), 50, source="/test/ups")
 
 
 def scanned(minute: int, milestone: Milestone = Milestone.IN_TRANSIT) -> Event:
@@ -60,23 +61,20 @@ def test_the_first_scan_of_a_milestone_taken_back_is_news() -> None:
 
 
 def test_that_nobody_dispatched_is_shown_by_the_first_scan_of_each_milestone() -> None:
-    named = tell(NUMBER, TrackingRegistered(shipment_id="SHP-1"), 50, source="/test/ups")
     scans = [scanned(100), scanned(200), scanned(300, Milestone.DELIVERED), scanned(400, Milestone.DELIVERED)]
-    world = World().take_each([named, *scans])
+    world = World().take_each([NAMED, *scans])
     assert set(evidence(world)) == {scans[0].event_id, scans[2].event_id}
 
 
 def test_the_first_scan_is_the_earliest_whatever_number_its_source_gave_it() -> None:
-    named = tell(NUMBER, TrackingRegistered(shipment_id="SHP-1"), 50, source="/test/ups")
     late, early = numbered(1, 200), numbered(2, 100)
-    world = World().take_each([named, late, early])
+    world = World().take_each([NAMED, late, early])
     assert evidence(world) == (early.event_id,)
 
 
 def test_what_earlier_code_has_told_of_each_scan_shows_the_same() -> None:
-    named = tell(NUMBER, TrackingRegistered(shipment_id="SHP-1"), 50, source="/test/ups")
     scans = [scanned(100), scanned(200)]
-    world = World().take_each([named, *scans])
+    world = World().take_each([NAMED, *scans])
     shown = evidence(world)
     told = MilestoneReached(Milestone.IN_TRANSIT, scans[0].time, tuple(one.event_id for one in scans))
     shipment = world.twins[twin_ref("shipment/SHP-1")]
