@@ -230,7 +230,6 @@ class TwinHost:
         self._crowd = crowd
         self._waiting: dict[TwinRef, set[asyncio.Future[None]]] = {}
         """Who waits for news of a twin."""
-        self._waiting_count = 0
         self._telling: asyncio.Task[None] | None = None
         """Mail of its own on its way to a crowd."""
 
@@ -535,7 +534,7 @@ class TwinHost:
     def _forget(self) -> None:
         """What is in memory may be ahead of what is committed; storage knows better."""
         self._twins = {}
-        self._wake(list(self._waiting))
+        self._wake(self._waiting)
 
     async def _claim(self) -> None:
         if not self._epoch:
@@ -661,7 +660,7 @@ class TwinHost:
         Where it missed a version, a twin of its own may have been another's meanwhile.
         """
         before, self._placement = self._placement, placement
-        self._wake(list(self._waiting))
+        self._wake(self._waiting)
         if self._board is not None:
             self._board.go_by(placement.version)
         if placement.version == before.version + 1:
@@ -763,7 +762,6 @@ class TwinHost:
         while True:
             changed = asyncio.get_running_loop().create_future()
             self._waiting.setdefault(ref, set()).add(changed)
-            self._waiting_count += 1
             try:
                 (answer,) = await self.read(aspect, [ref])
                 left = until - monotonic()
@@ -771,10 +769,13 @@ class TwinHost:
                     return answer
                 await asyncio.wait([changed], timeout=left)
             finally:
-                self._waiting_count -= 1
                 self._waiting[ref].discard(changed)
                 if not self._waiting[ref]:
                     del self._waiting[ref]
+
+    @property
+    def _waiting_count(self) -> int:
+        return sum(map(len, self._waiting.values()))
 
     def _wake(self, refs: Iterable[TwinRef]) -> None:
         for ref in refs:

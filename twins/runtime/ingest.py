@@ -127,24 +127,21 @@ class Directory:
             nonlocal answer
             answer = await self._calls.news(host, aspect, ref, known, max(0.0, until - monotonic()))
 
-        while True:
-            try:
-                await self._each({0: ref}, ask)
-                return answer
-            except Moving:  # its host has died, and comes back
-                if monotonic() >= until:
-                    raise
-            await asyncio.sleep(MOVING_LOOK_S)
+        await self._each({0: ref}, ask, max(MOVING_S, patience_s))
+        return answer
 
     async def _each(
-        self, refs: Mapping[int, TwinRef], call: Callable[[str, list[int]], Awaitable[None]]
+        self,
+        refs: Mapping[int, TwinRef],
+        call: Callable[[str, list[int]], Awaitable[None]],
+        patience_s: float = MOVING_S,
     ) -> None:
         """Call the host of each, all hosts at once, with the numbers of its own.
 
-        One that is being moved or started anew is called again for a little while; a twin that has moved is
+        One that is being moved or started anew is called again for *patience_s*; a twin that has moved is
         followed.
         """
-        give_up_at = monotonic() + MOVING_S
+        give_up_at = monotonic() + patience_s
 
         async def call_all(numbers: Iterable[int]) -> None:
             groups: dict[str, list[int]] = {}
