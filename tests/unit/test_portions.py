@@ -21,12 +21,33 @@ from twins.core.batch import Effects
 from twins.core.contributions import Contribution
 from twins.core.history import Arrival
 from twins.core.placement import UNPLACED, Placement
-from twins.core.portions import BEHIND, LEAST, QUIET_S, SHARE, Portions
+from twins.core.portions import (
+    BEHIND,
+    GIVES_WAY_S,
+    LATE,
+    LEAST,
+    QUIET_S,
+    SHARE,
+    Portions,
+)
 from twins.core.rules import Policy
 from twins.ports import Publication, Rejected, Taken
 from twins.runtime.clock import WallClock
 from twins.runtime.host import TwinHost
 from twins.runtime.turn import GIVES_WAY_MAX, Turn
+
+
+@pytest.fixture
+def gives_way() -> None:
+    """Portions give way to others that are late."""
+
+
+@pytest.fixture(autouse=True)
+def begins(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else they begin as they come."""
+    if "gives_way" not in request.fixturenames:
+        monkeypatch.setattr("twins.core.portions.GIVES_WAY_S", 0.0)
+
 
 # --- how many
 
@@ -80,6 +101,79 @@ def test_a_portion_is_never_empty_and_never_more_than_waits(
     for messages, seconds in taken:
         portions.took(messages, seconds)
     assert min(LEAST, waiting) <= portions.size(waiting, 0.0) <= waiting
+
+
+# --- while others are late
+
+
+def others(portions: Portions, seconds: float, messages: int = 1, at: float = 0.0) -> None:
+    """The host has a batch that may not wait for so long."""
+    batch = portions.others_begin(at)
+    portions.others_came(at, messages)
+    portions.others_end(batch, at + seconds, messages)
+
+
+@pytest.mark.usefixtures("gives_way")
+def test_a_portion_waits_while_others_are_late_and_no_longer_than_it_must() -> None:
+    portions = Portions(target_s=0.1)
+    portions.begin()
+    others(portions, LATE * 0.1 + 0.001)
+    portions.end()
+    assert portions.gives_way(0.1, since=0.1)
+    assert portions.gives_way(0.1 + GIVES_WAY_S * 0.9, since=0.1)
+    assert not portions.gives_way(0.1 + GIVES_WAY_S, since=0.1)
+    others(portions, LATE * 0.1 - 0.001, at=0.2)
+    assert not portions.gives_way(0.2, since=0.2)
+
+
+@pytest.mark.usefixtures("gives_way")
+def test_a_portion_waits_for_a_batch_that_is_late_already_and_for_nobody_once_all_is_quiet() -> None:
+    portions = Portions(target_s=0.1)
+    batch = portions.others_begin(10.0)
+    portions.others_came(10.0)
+    assert not portions.gives_way(10.0 + LATE * 0.1, since=10.0)
+    assert portions.gives_way(10.0 + LATE * 0.1 + 0.001, since=10.0)
+    portions.others_end(batch, 10.2, 1)
+    assert portions.gives_way(10.2, since=10.2)
+    assert not portions.gives_way(10.001 + QUIET_S, since=10.001 + QUIET_S)
+
+
+@pytest.mark.usefixtures("gives_way")
+def test_nothing_waits_for_others_who_take_as_long_with_no_portion_in_hand() -> None:
+    """As over a database that is far away: there would be no end to waiting, and nothing gained."""
+    portions = Portions(target_s=0.1)
+    for number in range(30):
+        others(portions, 0.08, at=number * 0.1)
+    others(portions, 0.079, at=3.0)
+    assert not portions.gives_way(3.0, since=3.0)
+    portions.begin()
+    others(portions, 0.09, at=3.0)
+    portions.end()
+    assert portions.gives_way(3.2, since=3.2)
+
+
+@pytest.mark.usefixtures("gives_way")
+def test_what_others_take_beside_a_portion_is_not_what_they_take_alone() -> None:
+    portions = Portions(target_s=0.1)
+    portions.begin()
+    for number in range(30):
+        others(portions, 0.2, at=number * 0.1)
+    portions.end()
+    for number in range(30):
+        batch = portions.others_begin(3.0 + number * 0.1)
+        portions.begin()  # in between
+        portions.end()
+        portions.others_end(batch, 3.2 + number * 0.1, 1)
+    others(portions, 0.1, at=6.0)
+    assert portions.gives_way(6.1, since=6.1)
+
+
+@pytest.mark.usefixtures("gives_way")
+def test_nothing_waits_for_a_host_that_is_behind() -> None:
+    portions = Portions(target_s=0.1)
+    portions.others_came(0.0)
+    others(portions, 1.0, BEHIND)
+    assert not portions.gives_way(0.1, since=0.1)
 
 
 # --- whose turn
@@ -293,3 +387,19 @@ async def test_what_is_known_by_heart_counts_among_the_messages_that_a_portion_t
     await one.take(payments(2 * LEAST), may_wait=True)
     assert store.commits == [LEAST, 1, LEAST]
     assert counted == [LEAST, LEAST]
+
+
+@pytest.mark.usefixtures("gives_way")
+async def test_a_portion_waits_at_the_host_while_others_are_late_and_is_taken_all_the_same(
+    store: Watched,
+) -> None:
+    one = host(store)
+    one._portions.begin()  # what others take beside it is not what they take alone
+    await one.take(ONE)
+    one._portions.end()
+    masses = asyncio.create_task(one.take(payments(LEAST), may_wait=True))
+    await asyncio.sleep(0.1)
+    assert store.commits == [1]
+    assert not masses.done()
+    async with asyncio.timeout(10):
+        assert await masses == [Taken(Arrival.NEW)] * LEAST

@@ -51,6 +51,8 @@ together, and what comes next waits for that."""
 LINGER_S, LINGER_TWINS = 0.05, 60
 """How long, and up to how many changed twins, what may wait lingers for a commit that others make it share: a
 commit of its own would keep theirs waiting, and costs as much as writing some twenty twins."""
+GIVES_WAY_LOOK_S = 0.005
+"""How often a portion that waits looks whether others are late still."""
 WAITING_MAX = 256
 """Who asks for news while so many wait for some is answered at once: others' calls are to find a place."""
 DRAINED_S = 15.0
@@ -242,10 +244,11 @@ class TwinHost:
         Raises: TransientFailure where the database is away; Fenced where a newer incarnation has taken over.
         """
         if not may_wait:
-            return await self._take_messages(messages)
+            return await self._take_at_once(messages)
         portions: list[asyncio.Task[list[Verdict]]] = []
         first = 0
         while first < len(messages) and not any(map(_has_failed, portions)):
+            await self._give_way()
             size, had_turn = self._portions.size(len(messages) - first, monotonic()), asyncio.Event()
             portion = self._take_portion(messages[first : first + size], had_turn)
             portions.append(asyncio.create_task(portion))
@@ -253,10 +256,24 @@ class TwinHost:
             await had_turn.wait()
         return list(chain.from_iterable(await asyncio.gather(*portions)))
 
+    async def _take_at_once(self, messages: Sequence[Publication]) -> list[Verdict]:
+        others = self._portions.others_begin(monotonic())
+        try:
+            return await self._take_messages(messages)
+        finally:
+            self._portions.others_end(others, monotonic(), len(messages))
+
+    async def _give_way(self) -> None:
+        since = monotonic()
+        while self._portions.gives_way(monotonic(), since):  # noqa: ASYNC110 - it is a matter of time
+            await asyncio.sleep(GIVES_WAY_LOOK_S)
+
     async def _take_portion(self, messages: Sequence[Publication], had_turn: asyncio.Event) -> list[Verdict]:
+        self._portions.begin()
         try:
             return await self._take_messages(messages, had_turn)
         finally:
+            self._portions.end()
             had_turn.set()
 
     async def _take_messages(
