@@ -18,7 +18,7 @@ QUIET_S = 0.5
 BEHIND = 250
 """Messages that may not wait, in one batch: so many have waited already, and what is wanted is throughput."""
 WEIGHT = 0.2
-"""Of the newest portion in what a message is thought to take."""
+"""Of the newest in what a message is thought to take, and others with no portion in hand."""
 FIRST_GUESS_S = 0.0005
 LATE = 0.3
 """Others are late where the host has a batch of theirs for longer than such a share of the target, and than
