@@ -73,11 +73,14 @@ def broker() -> str:
     return url
 
 
-async def all_stored(installation: Installation, ids: set[str]) -> None:
+async def all_stored(installation: Installation, events: Sequence[Event]) -> None:
+    """Each of them: what the ERP replies is stored, too, and would be counted for those that still wait."""
+    missing = {event.event_id for event in events}
+    subjects = {event.subject for event in events}
     store = installation.store()
     try:
         async with asyncio.timeout(60):
-            while sum((await store.arrivals()).values()) < len(ids):
+            while missing := missing - {told.event.event_id for told in await store.told(subjects)}:
                 await asyncio.sleep(0.2)
     finally:
         await store.close()

@@ -77,7 +77,7 @@ async def test_hosts_ingest_and_gateways_that_die_come_back_and_nothing_is_lost_
                 await asyncio.sleep(0.1)
                 ray.kill(ray.get_actor(name, "twinsync"), no_restart=False)
                 await flowing
-            await all_stored(installation, {event.event_id for event in events})
+            await all_stored(installation, events)
             await assert_equal(installation, events)
             connector = SimulatedErpConnector(erp.url)
             held = await connector.live_documents()
@@ -105,7 +105,7 @@ async def test_an_actor_that_freezes_is_replaced_and_what_comes_meanwhile_is_not
         os.kill(before, signal.SIGSTOP)
         try:
             await publish(installation, golden())
-            await all_stored(installation, {event.event_id for event in golden()})
+            await all_stored(installation, golden())
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(before, signal.SIGCONT)

@@ -97,7 +97,7 @@ async def test_one_of_two_ingests_is_killed_while_events_come_and_nothing_is_los
         os.kill(before, signal.SIGKILL)
         await telling
         await _until_another("ingest-1", before)
-        await all_stored(installation, {event.event_id for event in events})
+        await all_stored(installation, events)
         await assert_equal(installation, events)
         assert ingests() == ["ingest-0", "ingest-1"]
 
