@@ -28,6 +28,7 @@ from twins.core.portions import (
     LEAST,
     QUIET_S,
     SHARE,
+    SLOW,
     Portions,
 )
 from twins.core.rules import Policy
@@ -35,19 +36,6 @@ from twins.ports import Publication, Rejected, Taken
 from twins.runtime.clock import WallClock
 from twins.runtime.host import TwinHost
 from twins.runtime.turn import GIVES_WAY_MAX, Turn
-
-
-@pytest.fixture
-def gives_way() -> None:
-    """Portions give way to others that are late."""
-
-
-@pytest.fixture(autouse=True)
-def begins(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else they begin as they come."""
-    if "gives_way" not in request.fixturenames:
-        monkeypatch.setattr("twins.core.portions.GIVES_WAY_S", 0.0)
-
 
 # --- how many
 
@@ -108,17 +96,14 @@ def test_a_portion_is_never_empty_and_never_more_than_waits(
 
 def others(portions: Portions, seconds: float, messages: int = 1, at: float = 0.0) -> None:
     """The host has a batch that may not wait for so long."""
-    batch = portions.others_begin(at)
+    portions.others_begin(at)
     portions.others_came(at, messages)
-    portions.others_end(batch, at + seconds, messages)
+    portions.others_end(at, at + seconds, messages)
 
 
-@pytest.mark.usefixtures("gives_way")
 def test_a_portion_waits_while_others_are_late_and_no_longer_than_it_must() -> None:
     portions = Portions(target_s=0.1)
-    portions.begin()
     others(portions, LATE * 0.1 + 0.001)
-    portions.end()
     assert portions.gives_way(0.1, since=0.1)
     assert portions.gives_way(0.1 + GIVES_WAY_S * 0.9, since=0.1)
     assert not portions.gives_way(0.1 + GIVES_WAY_S, since=0.1)
@@ -126,49 +111,29 @@ def test_a_portion_waits_while_others_are_late_and_no_longer_than_it_must() -> N
     assert not portions.gives_way(0.2, since=0.2)
 
 
-@pytest.mark.usefixtures("gives_way")
 def test_a_portion_waits_for_a_batch_that_is_late_already_and_for_nobody_once_all_is_quiet() -> None:
     portions = Portions(target_s=0.1)
-    batch = portions.others_begin(10.0)
+    portions.others_begin(10.0)
     portions.others_came(10.0)
     assert not portions.gives_way(10.0 + LATE * 0.1, since=10.0)
     assert portions.gives_way(10.0 + LATE * 0.1 + 0.001, since=10.0)
-    portions.others_end(batch, 10.2, 1)
+    portions.others_end(10.0, 10.2, 1)
     assert portions.gives_way(10.2, since=10.2)
     assert not portions.gives_way(10.001 + QUIET_S, since=10.001 + QUIET_S)
 
 
-@pytest.mark.usefixtures("gives_way")
-def test_nothing_waits_for_others_who_take_as_long_with_no_portion_in_hand() -> None:
-    """As over a database that is far away: there would be no end to waiting, and nothing gained."""
+def test_nothing_waits_where_the_database_is_slow_by_itself() -> None:
+    """Others would be late all the same, and scans would be taken by sixteen a third of a second."""
     portions = Portions(target_s=0.1)
-    for number in range(30):
-        others(portions, 0.08, at=number * 0.1)
-    others(portions, 0.079, at=3.0)
-    assert not portions.gives_way(3.0, since=3.0)
-    portions.begin()
-    others(portions, 0.09, at=3.0)
-    portions.end()
-    assert portions.gives_way(3.2, since=3.2)
+    others(portions, 0.2)
+    for _ in range(50):
+        portions.took(LEAST, SLOW * 0.1 * 1.1)
+    assert not portions.gives_way(0.1, since=0.1)
+    for _ in range(50):
+        portions.took(LEAST, SLOW * 0.1 * 0.9)
+    assert portions.gives_way(0.1, since=0.1)
 
 
-@pytest.mark.usefixtures("gives_way")
-def test_what_others_take_beside_a_portion_is_not_what_they_take_alone() -> None:
-    portions = Portions(target_s=0.1)
-    portions.begin()
-    for number in range(30):
-        others(portions, 0.2, at=number * 0.1)
-    portions.end()
-    for number in range(30):
-        batch = portions.others_begin(3.0 + number * 0.1)
-        portions.begin()  # in between
-        portions.end()
-        portions.others_end(batch, 3.2 + number * 0.1, 1)
-    others(portions, 0.1, at=6.0)
-    assert portions.gives_way(6.1, since=6.1)
-
-
-@pytest.mark.usefixtures("gives_way")
 def test_nothing_waits_for_a_host_that_is_behind() -> None:
     portions = Portions(target_s=0.1)
     portions.others_came(0.0)
@@ -241,12 +206,13 @@ async def test_who_gives_up_waiting_keeps_nobody_from_a_turn() -> None:
 
 
 class Watched(SqlStore):
-    """A real store that says what each commit holds; one of them can be made to fail."""
+    """A real store that says what each commit holds; they can be made slow, and one to fail."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
         self.commits: list[int] = []
         self.fail_at: int | None = None
+        self.slow_s = 0.0
 
     async def commit(
         self,
@@ -259,6 +225,7 @@ class Watched(SqlStore):
         if len(self.commits) == self.fail_at:
             self.fail_at = None
             raise TransientFailure("the database is away")
+        await asyncio.sleep(self.slow_s)
         await super().commit(host, epoch, effects, delivered, placement)
         self.commits.append(len(effects.events))
 
@@ -389,14 +356,13 @@ async def test_what_is_known_by_heart_counts_among_the_messages_that_a_portion_t
     assert counted == [LEAST, LEAST]
 
 
-@pytest.mark.usefixtures("gives_way")
 async def test_a_portion_waits_at_the_host_while_others_are_late_and_is_taken_all_the_same(
     store: Watched,
 ) -> None:
-    one = host(store)
-    one._portions.begin()  # what others take beside it is not what they take alone
+    one = TwinHost("host-0", store, WallClock(), Policy(), latency_target=timedelta(seconds=0.2))
+    store.slow_s = 0.1
     await one.take(ONE)
-    one._portions.end()
+    store.slow_s = 0.0
     masses = asyncio.create_task(one.take(payments(LEAST), may_wait=True))
     await asyncio.sleep(0.1)
     assert store.commits == [1]

@@ -18,22 +18,15 @@ QUIET_S = 0.5
 BEHIND = 250
 """Messages that may not wait, in one batch: so many have waited already, and what is wanted is throughput."""
 WEIGHT = 0.2
-"""Of the newest in what a message is thought to take, and others with no portion in hand."""
+"""Of the newest in what a message is thought to take."""
 FIRST_GUESS_S = 0.0005
 LATE = 0.3
-"""Others are late where the host has a batch of theirs for longer than such a share of the target, and than
-one takes on the average with no portion in hand: what is slow by itself gains nothing where scans wait."""
+"""Others are late where the host has a batch of theirs for longer than such a share of the target."""
+SLOW = 0.5
+"""Where even the least portion takes such a share of the target the database is slow by itself: others would
+gain little where scans wait, and scans would lose much."""
 GIVES_WAY_S = 0.3
 """How long a portion waits at most while others are late, so that some of what may wait is always taken."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Others:
-    """A batch that may not wait, as the host has it."""
-
-    began: float
-    portions: int | None
-    """How many had begun by then; None: one was in hand."""
 
 
 @dataclass(slots=True)
@@ -47,41 +40,28 @@ class Portions:
     """When a message that may not wait was last in hand."""
     others_s: float = 0.0
     """How long the host had the last batch of such messages."""
-    alone_s: float = 0.0
-    """The same with no portion in hand."""
-    _underway: list[Others] = field(default_factory=list)
-    _begun: int = 0
-    _in_hand: int = 0
+    _underway: list[float] = field(default_factory=list)
+    """When the host has begun with batches that may not wait."""
 
     def others_came(self, now: float, messages: int = 1) -> None:
         if messages < BEHIND:
             self.others_at = now
 
-    def others_begin(self, now: float) -> Others:
-        others = Others(now, None if self._in_hand else self._begun)
-        self._underway.append(others)
-        return others
+    def others_begin(self, now: float) -> None:
+        self._underway.append(now)
 
-    def others_end(self, others: Others, now: float, messages: int) -> None:
-        self._underway.remove(others)
+    def others_end(self, began: float, now: float, messages: int) -> None:
+        self._underway.remove(began)
         if messages < BEHIND:
-            self.others_s = now - others.began
-            if others.portions == self._begun:
-                self.alone_s += WEIGHT * (self.others_s - self.alone_s)
-
-    def begin(self) -> None:
-        self._begun += 1
-        self._in_hand += 1
-
-    def end(self) -> None:
-        self._in_hand -= 1
+            self.others_s = now - began
 
     def gives_way(self, now: float, since: float) -> bool:
         """Whether a portion that has waited since then goes on waiting, since others are late."""
-        if now - since >= GIVES_WAY_S or self.is_quiet(now):
+        is_slow = LEAST * self.message_s > SLOW * self.target_s
+        if is_slow or self.is_quiet(now) or now - since >= GIVES_WAY_S:
             return False
-        late_s = max(LATE * self.target_s, self.alone_s)
-        return self.others_s > late_s or any(now - others.began > late_s for others in self._underway)
+        late_s = LATE * self.target_s
+        return self.others_s > late_s or any(now - began > late_s for began in self._underway)
 
     def took(self, messages: int, seconds: float) -> None:
         """*seconds*: of folding and committing them, without waiting for others."""

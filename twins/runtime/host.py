@@ -257,11 +257,12 @@ class TwinHost:
         return list(chain.from_iterable(await asyncio.gather(*portions)))
 
     async def _take_at_once(self, messages: Sequence[Publication]) -> list[Verdict]:
-        others = self._portions.others_begin(monotonic())
+        began = monotonic()
+        self._portions.others_begin(began)
         try:
             return await self._take_messages(messages)
         finally:
-            self._portions.others_end(others, monotonic(), len(messages))
+            self._portions.others_end(began, monotonic(), len(messages))
 
     async def _give_way(self) -> None:
         since = monotonic()
@@ -269,11 +270,9 @@ class TwinHost:
             await asyncio.sleep(GIVES_WAY_LOOK_S)
 
     async def _take_portion(self, messages: Sequence[Publication], had_turn: asyncio.Event) -> list[Verdict]:
-        self._portions.begin()
         try:
             return await self._take_messages(messages, had_turn)
         finally:
-            self._portions.end()
             had_turn.set()
 
     async def _take_messages(
