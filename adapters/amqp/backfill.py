@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aio_pika import DeliveryMode, ExchangeType, Message
-from aio_pika.abc import AbstractChannel, AbstractExchange
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange
 from aio_pika.exceptions import PublishError
 from pydantic_core import to_json
 
@@ -38,5 +38,5 @@ class AmqpBackfill:
     async def close(self) -> None:
         await self._link.close()
 
-    async def _declared(self, channel: AbstractChannel) -> AbstractExchange:
+    async def _declared(self, _: AbstractConnection, channel: AbstractChannel) -> AbstractExchange:
         return await channel.declare_exchange(self._names.backfill, ExchangeType.TOPIC, durable=True)

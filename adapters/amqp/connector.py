@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 
 from aio_pika import DeliveryMode, Message
-from aio_pika.abc import AbstractChannel, AbstractExchange
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange
 from pydantic_core import to_json
 
 from adapters.amqp.link import Link, Patience
@@ -52,6 +52,6 @@ class AmqpErpConnector:
     async def close(self) -> None:
         await self._link.close()
 
-    async def _postings(self, channel: AbstractChannel) -> AbstractExchange:
-        await declare(channel, self._names)
+    async def _postings(self, connection: AbstractConnection, channel: AbstractChannel) -> AbstractExchange:
+        await declare(connection, self._names)
         return await channel.get_exchange(self._names.postings, ensure=False)

@@ -113,7 +113,7 @@ class AmqpConsumer:
             async with asyncio.timeout(self._patience.connect_s):
                 self._connection = await connected(self._url, self._patience, ReceivingConnection)
                 self._connection.close_callbacks.add(self._connection_closed)
-                await declare(await self._channel(), self._names)
+                await declare(self._connection, self._names)
                 destination = self._intake.destination
                 takes = (self._names.ingest, self.take), (self._names.bulk, self.take_patiently)
                 for name, take in takes:

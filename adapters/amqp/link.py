@@ -51,7 +51,7 @@ class Link(Generic[T]):
     def __init__(
         self,
         url: str,
-        prepare: Callable[[AbstractChannel], Awaitable[T]],
+        prepare: Callable[[AbstractConnection, AbstractChannel], Awaitable[T]],
         patience: Patience,
         *,
         returns_raise: bool = False,
@@ -103,7 +103,7 @@ class Link(Generic[T]):
                 async with asyncio.timeout(self._patience.connect_s):
                     self._connection = await connected(self._url, self._patience, Connection)
                     self._channel = await self._connection.channel(on_return_raises=self._returns_raise)
-                    self._prepared = await self._prepare(self._channel)
+                    self._prepared = await self._prepare(self._connection, self._channel)
             return self._prepared
 
     def _is_lost(self) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 from aio_pika import DeliveryMode, Message
-from aio_pika.abc import AbstractExchange
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange
 
 from adapters.amqp.link import Link, Patience
 from adapters.amqp.topology import Names, declare
@@ -31,9 +31,9 @@ class AmqpPublisher:
     """Implements twins.ports.Publisher."""
 
     def __init__(self, url: str, *, prefix: str = "twinsync", patience: Patience | None = None) -> None:
-        names = Names(prefix)
+        self._names = Names(prefix)
         self._link: Link[AbstractExchange] = Link(
-            url, lambda channel: declare(channel, names), patience or Patience(), returns_raise=True
+            url, self._declared, patience or Patience(), returns_raise=True
         )
 
     async def publish(self, messages: Sequence[Publication]) -> None:
@@ -49,6 +49,10 @@ class AmqpPublisher:
 
     async def close(self) -> None:
         await self._link.close()
+
+    async def _declared(self, connection: AbstractConnection, channel: AbstractChannel) -> AbstractExchange:
+        await declare(connection, self._names)
+        return await channel.get_exchange(self._names.events, ensure=False)
 
 
 async def _publish(exchange: AbstractExchange, message: Publication) -> None:

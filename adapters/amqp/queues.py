@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aio_pika.abc import AbstractChannel
+from aio_pika.abc import AbstractChannel, AbstractConnection
 
 from adapters.amqp.link import Link, Patience
 from adapters.amqp.topology import Names, declare
@@ -27,9 +27,9 @@ class AmqpQueues:
     async def close(self) -> None:
         await self._link.close()
 
-    async def _declared(self, channel: AbstractChannel) -> AbstractChannel:
+    async def _declared(self, connection: AbstractConnection, channel: AbstractChannel) -> AbstractChannel:
         """Asking for a queue that does not exist would end the channel."""
-        await declare(channel, self._names)
+        await declare(connection, self._names)
         return channel
 
 

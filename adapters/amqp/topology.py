@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from aio_pika import ExchangeType, connect
-from aio_pika.abc import AbstractChannel, AbstractExchange
+from aio_pika.abc import AbstractChannel, AbstractConnection
+from aio_pika.exceptions import ChannelPreconditionFailed
 
 from canonical.catalogue import CATALOGUE
 from canonical.facts.tracking import TrackingScanned
@@ -58,21 +59,29 @@ def queue_of(names: Names, event_type: str) -> str:
     return names.bulk if event_type in BULK_TYPES else names.ingest
 
 
-async def declare(channel: AbstractChannel, names: Names) -> AbstractExchange:
-    """Make sure that everything exists. Answers the exchange for events."""
-    dead = await channel.declare_exchange(names.dead, ExchangeType.FANOUT, durable=True)
-    await (await _quorum(channel, names.dead)).bind(dead)
-    events = await channel.declare_exchange(
-        names.events, ExchangeType.TOPIC, durable=True, arguments={"alternate-exchange": names.dead}
-    )
-    limits = {"x-delivery-limit": DELIVERY_LIMIT, "x-dead-letter-exchange": names.dead}
-    queues = {name: await _quorum(channel, name, limits) for name in (names.ingest, names.bulk)}
-    for event_type in CATALOGUE:
-        await queues[queue_of(names, event_type)].bind(events, event_type)
-    postings = await channel.declare_exchange(names.postings, ExchangeType.TOPIC, durable=True)
-    await (await _quorum(channel, names.postings)).bind(postings, "#")
-    await channel.declare_exchange(names.changes, ExchangeType.TOPIC, durable=True)
-    return events
+async def declare(connection: AbstractConnection, names: Names) -> None:
+    """Make sure that everything exists, by channels of its own."""
+    try:
+        await _declare_events(connection, names, ExchangeType.DIRECT)
+    except ChannelPreconditionFailed:  # a version before made it a topic exchange, which routes the same
+        await _declare_events(connection, names, ExchangeType.TOPIC)
+    async with connection.channel() as channel:
+        dead = await channel.declare_exchange(names.dead, ExchangeType.FANOUT, durable=True)
+        await (await _quorum(channel, names.dead)).bind(dead)
+        limits = {"x-delivery-limit": DELIVERY_LIMIT, "x-dead-letter-exchange": names.dead}
+        queues = {name: await _quorum(channel, name, limits) for name in (names.ingest, names.bulk)}
+        for event_type in CATALOGUE:
+            await queues[queue_of(names, event_type)].bind(names.events, event_type)
+        postings = await channel.declare_exchange(names.postings, ExchangeType.TOPIC, durable=True)
+        await (await _quorum(channel, names.postings)).bind(postings, "#")
+        await channel.declare_exchange(names.changes, ExchangeType.TOPIC, durable=True)
+
+
+async def _declare_events(connection: AbstractConnection, names: Names, kind: ExchangeType) -> None:
+    async with connection.channel() as channel:
+        await channel.declare_exchange(
+            names.events, kind, durable=True, arguments={"alternate-exchange": names.dead}
+        )
 
 
 async def _quorum(channel: AbstractChannel, name: str, arguments: dict[str, Any] | None = None) -> Any:

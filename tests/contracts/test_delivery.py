@@ -11,7 +11,7 @@ from typing import Any
 
 import pika
 import pytest
-from aio_pika import DeliveryMode, Message, connect_robust
+from aio_pika import DeliveryMode, ExchangeType, Message, connect_robust
 
 from adapters.amqp.aside import FIELD, REASON
 from adapters.amqp.consumer import AmqpConsumer
@@ -136,9 +136,10 @@ async def _rabbitmq_way() -> AsyncIterator[Way]:
 
 
 @asynccontextmanager
-async def consuming() -> AsyncIterator[Way]:
+async def consuming(names: Names | None = None) -> AsyncIterator[Way]:
     """RabbitMQ with names of its own, a publisher and a consumer."""
-    url, prefix, intake, letters = broker_url(), f"test-{os.urandom(4).hex()}", Intake(), Letters()
+    url, intake, letters = broker_url(), Intake(), Letters()
+    prefix = names.prefix if names is not None else f"test-{os.urandom(4).hex()}"
     publisher = AmqpPublisher(url, prefix=prefix)
     consumer = AmqpConsumer(url, intake, letters, prefix=prefix)  # type: ignore[arg-type]
     await consumer.start()
@@ -372,6 +373,41 @@ async def test_scans_wait_in_a_queue_of_their_own() -> None:
         }
         assert depth == {Names(prefix).ingest: 1, Names(prefix).bulk: 2}
         await remove(channel, Names(prefix))
+
+
+async def test_events_are_routed_by_their_whole_type_which_costs_the_broker_least() -> None:
+    async with consuming() as way, await connect_robust(way.url) as admin:
+        arguments = {"alternate-exchange": way.names.dead}
+        await (await admin.channel()).declare_exchange(
+            way.names.events, ExchangeType.DIRECT, durable=True, arguments=arguments
+        )
+
+
+async def test_an_exchange_that_a_version_before_declared_goes_on_routing() -> None:
+    """It had made a topic exchange, of which the broker lets nobody make another kind."""
+    url, names = broker_url(), Names(f"test-{os.urandom(4).hex()}")
+    async with await connect_robust(url) as admin:
+        arguments = {"alternate-exchange": names.dead}
+        await (await admin.channel()).declare_exchange(
+            names.events, ExchangeType.TOPIC, durable=True, arguments=arguments
+        )
+    async with consuming(names) as way:
+        await way.publisher.publish(structured(*golden()))
+        await way.until(lambda: len(way.intake.taken) == len(golden()))
+        await sent(way, names.events, b"{}", "twinsync.unheard-of")
+        await way.until(lambda: len(way.letters.kept) == 1)
+
+
+async def test_an_exchange_that_somebody_else_declared_is_refused_by_name() -> None:
+    url, names = broker_url(), Names(f"test-{os.urandom(4).hex()}")
+    async with await connect_robust(url) as admin:
+        channel = await admin.channel()
+        exchange = await channel.declare_exchange(names.events, ExchangeType.FANOUT, durable=True)
+        publisher = AmqpPublisher(url, prefix=names.prefix)
+        with pytest.raises(TransientFailure, match=names.events):
+            await publisher.publish(structured(placed()))
+        await publisher.close()
+        await exchange.delete()
 
 
 # --- RabbitMQ alone: what is set aside ------------------------------------------------------------------
