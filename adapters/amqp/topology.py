@@ -61,13 +61,14 @@ def queue_of(names: Names, event_type: str) -> str:
 
 async def declare(connection: AbstractConnection, names: Names) -> None:
     """Make sure that everything exists, by channels of its own."""
+    async with connection.channel() as channel:  # first, since it takes what is not bound yet
+        dead = await channel.declare_exchange(names.dead, ExchangeType.FANOUT, durable=True)
+        await (await _quorum(channel, names.dead)).bind(dead)
     try:
         await _declare_events(connection, names, ExchangeType.DIRECT)
     except ChannelPreconditionFailed:  # a version before made it a topic exchange, which routes the same
         await _declare_events(connection, names, ExchangeType.TOPIC)
     async with connection.channel() as channel:
-        dead = await channel.declare_exchange(names.dead, ExchangeType.FANOUT, durable=True)
-        await (await _quorum(channel, names.dead)).bind(dead)
         limits = {"x-delivery-limit": DELIVERY_LIMIT, "x-dead-letter-exchange": names.dead}
         queues = {name: await _quorum(channel, name, limits) for name in (names.ingest, names.bulk)}
         for event_type in CATALOGUE:
