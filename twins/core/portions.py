@@ -22,11 +22,9 @@ WEIGHT = 0.2
 FIRST_GUESS_S = 0.0005
 LATE = 0.3
 """Others are late where the host has a batch of theirs for longer than such a share of the target."""
-SLOW = 0.5
-"""Where even the least portion takes such a share of the target the database is slow by itself: others would
-gain little where scans wait, and scans would lose much."""
-GIVES_WAY_S = 0.3
-"""How long a portion waits at most while others are late, so that some of what may wait is always taken."""
+GIVES_WAY = 2
+"""While others are late a portion waits at most for so many times what the last one took: what may wait has a
+third of the host whatever comes, and of a slow database."""
 
 
 @dataclass(slots=True)
@@ -36,6 +34,8 @@ class Portions:
     target_s: float = 0.1
     message_s: float = FIRST_GUESS_S
     """What a message of a portion takes, folded and committed."""
+    last_s: float = 0.0
+    """What the last portion took."""
     others_at: float = float("-inf")
     """When a message that may not wait was last in hand."""
     others_s: float = 0.0
@@ -57,14 +57,14 @@ class Portions:
 
     def gives_way(self, now: float, since: float) -> bool:
         """Whether a portion that has waited since then goes on waiting, since others are late."""
-        is_slow = LEAST * self.message_s > SLOW * self.target_s
-        if is_slow or self.is_quiet(now) or now - since >= GIVES_WAY_S:
+        if self.is_quiet(now) or now - since >= GIVES_WAY * self.last_s:
             return False
         late_s = LATE * self.target_s
         return self.others_s > late_s or any(now - began > late_s for began in self._underway)
 
     def took(self, messages: int, seconds: float) -> None:
         """*seconds*: of folding and committing them, without waiting for others."""
+        self.last_s = seconds
         self.message_s += WEIGHT * (seconds / max(messages, 1) - self.message_s)
 
     def is_quiet(self, now: float) -> bool:
