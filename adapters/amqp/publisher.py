@@ -32,9 +32,7 @@ class AmqpPublisher:
 
     def __init__(self, url: str, *, prefix: str = "twinsync", patience: Patience | None = None) -> None:
         self._names = Names(prefix)
-        self._link: Link[AbstractExchange] = Link(
-            url, self._declared, patience or Patience(), returns_raise=True
-        )
+        self._link = Link(url, self._declared, patience or Patience(), returns_raise=True)
 
     async def publish(self, messages: Sequence[Publication]) -> None:
         """Returns when the broker has confirmed all. Raises: TransientFailure, RejectedMessage (no type)."""

@@ -61,14 +61,13 @@ def queue_of(names: Names, event_type: str) -> str:
 
 async def declare(connection: AbstractConnection, names: Names) -> None:
     """Make sure that everything exists, by channels of its own."""
-    async with connection.channel() as channel:  # first, since it takes what is not bound yet
-        dead = await channel.declare_exchange(names.dead, ExchangeType.FANOUT, durable=True)
-        await (await _quorum(channel, names.dead)).bind(dead)
-    try:
-        await _declare_events(connection, names, ExchangeType.DIRECT)
-    except ChannelPreconditionFailed:  # a version before made it a topic exchange, which routes the same
-        await _declare_events(connection, names, ExchangeType.TOPIC)
     async with connection.channel() as channel:
+        dead = await channel.declare_exchange(names.dead, ExchangeType.FANOUT, durable=True)
+        await (await _quorum(channel, names.dead)).bind(dead)  # first, since it takes what is not bound yet
+        try:
+            await _declare_events(connection, names, ExchangeType.DIRECT)
+        except ChannelPreconditionFailed:  # a version before made it a topic exchange, which routes the same
+            await _declare_events(connection, names, ExchangeType.TOPIC)
         limits = {"x-delivery-limit": DELIVERY_LIMIT, "x-dead-letter-exchange": names.dead}
         queues = {name: await _quorum(channel, name, limits) for name in (names.ingest, names.bulk)}
         for event_type in CATALOGUE:
@@ -79,6 +78,7 @@ async def declare(connection: AbstractConnection, names: Names) -> None:
 
 
 async def _declare_events(connection: AbstractConnection, names: Names, kind: ExchangeType) -> None:
+    """Raises: ChannelPreconditionFailed where it is of another kind, which ends the channel."""
     async with connection.channel() as channel:
         await channel.declare_exchange(
             names.events, kind, durable=True, arguments={"alternate-exchange": names.dead}

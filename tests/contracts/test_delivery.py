@@ -138,16 +138,16 @@ async def _rabbitmq_way() -> AsyncIterator[Way]:
 @asynccontextmanager
 async def consuming(names: Names | None = None) -> AsyncIterator[Way]:
     """RabbitMQ with names of its own, a publisher and a consumer."""
+    names = names or Names(f"test-{os.urandom(4).hex()}")
     url, intake, letters = broker_url(), Intake(), Letters()
-    prefix = names.prefix if names is not None else f"test-{os.urandom(4).hex()}"
-    publisher = AmqpPublisher(url, prefix=prefix)
-    consumer = AmqpConsumer(url, intake, letters, prefix=prefix)  # type: ignore[arg-type]
+    publisher = AmqpPublisher(url, prefix=names.prefix)
+    consumer = AmqpConsumer(url, intake, letters, prefix=names.prefix)  # type: ignore[arg-type]
     await consumer.start()
-    yield Way(publisher, intake, letters, url, Names(prefix), consumer)
+    yield Way(publisher, intake, letters, url, names, consumer)
     await publisher.close()
     await consumer.stop()
     async with await connect_robust(url) as admin:
-        await remove(await admin.channel(), Names(prefix))
+        await remove(await admin.channel(), names)
 
 
 async def depth(url: str, names: Names) -> int:

@@ -21,15 +21,7 @@ from twins.core.batch import Effects
 from twins.core.contributions import Contribution
 from twins.core.history import Arrival
 from twins.core.placement import UNPLACED, Placement
-from twins.core.portions import (
-    BEHIND,
-    GIVES_WAY,
-    LATE,
-    LEAST,
-    QUIET_S,
-    SHARE,
-    Portions,
-)
+from twins.core.portions import BEHIND, GIVES_WAY, LATE, LEAST, QUIET_S, SHARE, Portions
 from twins.core.rules import Policy
 from twins.ports import Publication, Rejected, Taken
 from twins.runtime.clock import WallClock
