@@ -103,6 +103,7 @@ def _service(installation: Installation) -> Service:
             partial(placing.resize, installation, store),
             partial(placing.pin, installation, store),
             partial(placing.unpin, installation, store),
+            partial(placing.level, installation),
             store,
         ),
         checks=checks,

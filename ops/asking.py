@@ -34,12 +34,8 @@ class Asking:
         return self._ask("POST", path, content=body, headers={"Content-Type": content_type})
 
     def tell(self, path: str, word: Mapping[str, Any]) -> Answer:
-        """A plain JSON body."""
+        """Post a plain JSON body; members that are None are left out."""
         return self._ask("POST", path, json={name: one for name, one in word.items() if one is not None})
-
-    def do(self, path: str, what: Mapping[str, Any]) -> Answer:
-        """Post what is asked for; members that are None are left out."""
-        return self._ask("POST", path, json={name: one for name, one in what.items() if one is not None})
 
     def _ask(self, method: str, path: str, **parts: Any) -> Answer:
         headers = {"Authorization": f"Bearer {self.key}", **parts.pop("headers", {})}
@@ -215,6 +211,15 @@ def gaps(answer: Answer) -> RenderableType:
         )
         table.add_row(*(escape(_text(cell)) for cell in cells))
     return table
+
+
+def exceptions(answer: Answer) -> RenderableType:
+    table = Table("twin", "status", "findings", "changed", title="To be looked at", title_justify="left")
+    for one in answer["twins"]:
+        cells = (one["twin"], one["status"], one["findings"], one["changed_at"])
+        table.add_row(*(escape(_text(cell)) for cell in cells))
+    more = f"There are more: --after {escape(answer['next_cursor'])}" if answer["next_cursor"] else ""
+    return Group(table, *([more] if more else []), "[dim]Why: twinsync explain TWIN[/]")
 
 
 def audit(answer: Answer) -> RenderableType:

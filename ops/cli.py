@@ -16,7 +16,7 @@ from rich.progress import Progress
 
 from canonical.errors import RejectedMessage, TransientFailure
 from canonical.translation import Connection, Inbound
-from ops.commands import audit, bench, capacity, dead_letters, erp, hosts, nodes, reconcile
+from ops.commands import audit, bench, capacity, dead_letters, erp, exceptions, hosts, reconcile
 from ops.commands.asked import BROKEN_INPUT, HERE, Json, Key, Url, answer, err, out, print_json, refused
 
 app = typer.Typer(
@@ -40,7 +40,8 @@ app.command()(bench.bench_million)
 app.command()(bench.bench_overload)
 app.command()(bench.bench_plots)
 app.command()(bench.bench_placement)
-app.command()(nodes.rebalance)
+app.command()(exceptions.exceptions)
+app.command()(hosts.rebalance)
 app.command("hosts")(hosts.hosts)
 app.command()(hosts.pin)
 app.command()(hosts.unpin)
@@ -154,6 +155,9 @@ def publish(
     broker: Annotated[
         str | None, typer.Option(envvar="TWINSYNC_AMQP_URL", help="Publish to this RabbitMQ instead of HTTP.")
     ] = None,
+    prefix: Annotated[
+        str, typer.Option(envvar="TWINSYNC_AMQP_PREFIX", help="Of the installation there: PREFIX.events.")
+    ] = "twinsync",
 ) -> None:
     """Translate payloads and send them to a running twinsync. Sending twice does no harm."""
     from canonical.envelope import batch
@@ -170,7 +174,7 @@ def publish(
             progress.advance(task)
     try:
         if broker is not None:
-            asyncio.run(publish_to_broker(broker, events))
+            asyncio.run(publish_to_broker(broker, events, prefix))
         elif events:
             Asking(url, key).post("/v1/events", batch(events))
     except TransientFailure as failure:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
+from itertools import dropwhile
 from typing import Annotated, Any, Protocol
 from urllib.parse import unquote
 
@@ -280,22 +281,42 @@ def _lister(service: Service, kind: Kind) -> Callable[..., Awaitable[Response]]:
         limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = PAGE_DEFAULT,
     ) -> Response:
         wanted = TwinFilter(kind, status, customer_id, sku, location, finding, cursor)
-        found = await service.store.rows(wanted, limit + 1)
-        more = str(found[limit - 1].ref) if len(found) > limit else None
-        return _json({"twins": [_row(row) for row in found[:limit]], "next_cursor": more})
+        return _page(await service.store.rows(wanted, limit + 1), limit)
 
     return page
 
 
+def _page(found: Sequence[TwinRow], limit: int) -> Response:
+    """*found*: one more than the limit where there are more."""
+    more = str(found[limit - 1].ref) if len(found) > limit else None
+    return _json({"twins": [_row(row) for row in found[:limit]], "next_cursor": more})
+
+
+def _kinds_from(after: TwinRef | None) -> Iterable[Kind]:
+    return Kind if after is None else dropwhile(lambda kind: kind is not after.kind, Kind)
+
+
 def _exceptions(service: Service) -> Callable[..., Awaitable[Response]]:
     async def exceptions(
-        finding: str | None = None,
+        kind: Annotated[Kind | None, Query(description="of these alone; else of all, orders first")] = None,
+        finding: Annotated[
+            str | None, Query(description="code of a finding, such as dispatch-missing; otherwise any")
+        ] = None,
+        cursor: Annotated[str | None, Query(description="next_cursor of the page before")] = None,
         limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = PAGE_DEFAULT,
     ) -> Response:
+        """Twins with something to be looked at, whether its time has passed or not."""
+        after = twin_ref(cursor) if cursor is not None else None
         found: list[TwinRow] = []
-        for kind in Kind:
-            found += await service.store.rows(TwinFilter(kind, finding=finding or ""), limit)
-        return _json({"twins": [_row(row) for row in found[:limit]]})
+        for one in _kinds_from(after):
+            if kind not in (None, one):
+                continue
+            since = cursor if after is not None and after.kind is one else None
+            wanted = TwinFilter(one, finding=finding or "", after=since)
+            found += await service.store.rows(wanted, limit + 1 - len(found))
+            if len(found) > limit:
+                break
+        return _page(found, limit)
 
     return exceptions
 

@@ -32,6 +32,8 @@ class HostDesk:
     resize: Callable[[int], Awaitable[Placement]]
     pin: Callable[[TwinRef], Awaitable[Placement]]
     unpin: Callable[[TwinRef], Awaitable[Placement]]
+    level: Callable[[], Awaitable[tuple[Sequence[Mapping[str, str]], int]]]
+    """Move a host to a node that has fewer; the moves (host, origin, target), and how many are left."""
     audit: Audit
 
 
@@ -39,6 +41,12 @@ class Resize(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     count: Annotated[int, Field(ge=1, le=HOSTS_MAX)]
+    reason: Text
+
+
+class Rebalance(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
     reason: Text
 
 
@@ -64,6 +72,14 @@ def routes(desk: HostDesk) -> APIRouter:
         placement = await desk.resize(asked.count)
         await desk.audit.note(asked_by(request), "resize", "hosts", asked.model_dump())
         return _json(_placement(placement))
+
+    @router.post("/v1/hosts:rebalance")
+    async def rebalance(asked: Rebalance, request: Request) -> Response:
+        """Move one host to a node that has fewer; ask again while any are *left*. Events go on coming."""
+        moves, left = await desk.level()
+        for move in moves:
+            await desk.audit.note(asked_by(request), "rebalance", "hosts", {**move, **asked.model_dump()})
+        return _json({"moves": moves, "left": left})
 
     @router.post("/v1/hosts:pin")
     async def pin(asked: Pin, request: Request) -> Response:

@@ -72,14 +72,14 @@ def replay(
 ) -> None:
     """Send one letter again, or all open ones that a filter finds. Exit status 1 where one is refused."""
     if number is not None:
-        told = answer(url, key, as_json, became, lambda ask: ask.do(f"{PATH}/{number}:replay", {}))
+        told = answer(url, key, as_json, became, lambda ask: ask.tell(f"{PATH}/{number}:replay", {}))
         raise typer.Exit(int(told["became"] == "refused"))
     wanted = _filter(reason, field, fault, source, type, since)
     _chosen(wanted, every)
     refused, cursor = 0, None
     while True:
         asked = wanted | {"cursor": cursor}
-        told = answer(url, key, as_json, replayed, lambda ask, asked=asked: ask.do(f"{PATH}:replay", asked))  # type: ignore[misc]
+        told = answer(url, key, as_json, replayed, lambda ask, asked=asked: ask.tell(f"{PATH}:replay", asked))  # type: ignore[misc]
         refused, cursor = refused + len(told["refused"]), told["next_cursor"]
         if cursor is None:
             raise typer.Exit(int(refused > 0))
@@ -108,7 +108,7 @@ def edit(
     err.print(difference(before, change), highlight=False)
     if not yes and not Confirm.ask("Send it?", console=err):
         raise typer.Exit(1)
-    told = answer(url, key, as_json, became, lambda ask: ask.do(f"{PATH}/{number}:replay", change))
+    told = answer(url, key, as_json, became, lambda ask: ask.tell(f"{PATH}/{number}:replay", change))
     raise typer.Exit(int(told["became"] == "refused"))
 
 
@@ -129,17 +129,17 @@ def discard(
 ) -> None:
     """Close a letter for good, or all open ones that a filter finds."""
     if number is not None:
-        answer(url, key, as_json, became, lambda ask: ask.do(f"{PATH}/{number}:discard", {"why": why}))
+        answer(url, key, as_json, became, lambda ask: ask.tell(f"{PATH}/{number}:discard", {"why": why}))
         return
     wanted = _filter(reason, field, fault, source, type, since)
     _chosen(wanted, False)
     answer(url, key, False, letters, lambda ask: ask.get(PATH, **wanted, limit="500"))
     if not yes and not Confirm.ask("Discard all of these, and whatever else the filter finds?", console=err):
         raise typer.Exit(1)
-    cursor = None
+    path, cursor = f"{PATH}:discard", None
     while True:
         asked = wanted | {"why": why, "cursor": cursor}
-        told = answer(url, key, as_json, discarded, lambda ask, asked=asked: ask.do(f"{PATH}:discard", asked))  # type: ignore[misc]
+        told = answer(url, key, as_json, discarded, lambda ask, asked=asked: ask.tell(path, asked))  # type: ignore[misc]
         if (cursor := told["next_cursor"]) is None:
             return
 

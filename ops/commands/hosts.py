@@ -1,4 +1,4 @@
-"""``twinsync hosts``, ``pin`` and ``unpin``: where twins live, changed by hand while events come."""
+"""``twinsync hosts``, ``pin``, ``unpin`` and ``rebalance``: where twins live, changed while events come."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Group, RenderableType
+from rich.progress import Progress
 from rich.table import Table
 
-from ops.commands.asked import HERE, Json, Key, Url, answer
-from ops.commands.nodes import SHOWN
+from ops.commands.asked import HERE, Json, Key, Url, answer, ask, err, out, print_json
 
+SHOWN = 12
+"""Characters of a node's id, which are enough to tell nodes apart."""
 Twin = Annotated[str, typer.Argument(help="A twin, such as stock/SKU-1@DC-01.")]
 Reason = Annotated[str, typer.Option(help="Why; it is kept.")]
 
@@ -46,6 +48,45 @@ def unpin(
     """Let a pinned twin live among others again."""
     word = {"twin": twin, "reason": reason}
     answer(url, key, as_json, _placed, lambda ask: ask.tell("/v1/hosts:unpin", word))
+
+
+def rebalance(
+    reason: Reason = "a node was added", url: Url = HERE, key: Key = "", as_json: Json = False
+) -> None:
+    """Spread the hosts evenly over the nodes of a cluster, one after the other, while events go on coming.
+
+    Each commits what it has in hand and goes on elsewhere; what its twins are told or asked meanwhile waits a
+    second or two.
+    """
+    moves: list[dict[str, str]] = []
+    left: int | None = None
+    with Progress(console=err, transient=True) as progress:
+        task = progress.add_task("moving hosts", total=None)
+        while left != 0:
+            told = ask(url, key, lambda asked: asked.tell("/v1/hosts:rebalance", {"reason": reason}))
+            moves += told["moves"]
+            if left is not None and told["left"] >= left:
+                break
+            left = told["left"]
+            progress.update(task, completed=len(moves), total=len(moves) + told["left"])
+    if as_json:
+        print_json({"moves": moves, "left": left})
+    elif moves:
+        out.print(_moved(moves))
+    else:
+        out.print("Every node has its share of the hosts already.")
+    if left:
+        err.print(
+            f"{left} could not be moved: is there a node that takes no actors? Run it again", style="red"
+        )
+        raise typer.Exit(1)
+
+
+def _moved(moves: list[dict[str, str]]) -> RenderableType:
+    table = Table("host", "from node", "to node", box=None, header_style="dim")
+    for move in moves:
+        table.add_row(move["host"], move["origin"][:SHOWN], move["target"][:SHOWN])
+    return table
 
 
 def _placed(told: dict[str, Any]) -> str:

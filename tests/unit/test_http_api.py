@@ -29,7 +29,7 @@ from canonical.identity import Kind
 from canonical.translation import Connection
 from ops.translators import REFUSALS, SIGNATURES, TRANSLATORS
 from tests.reconciled import System
-from tests.stories import golden, placed
+from tests.stories import delivered, golden, placed
 from tests.unit.test_host import Clock
 from tests.unit.test_x12_partner import message
 from tests.world import DAY, tell
@@ -87,6 +87,17 @@ def calls(store: SqlStore) -> OneHost:
     return OneHost(TwinHost("host-0", store, Clock(), Policy()))
 
 
+class Levelling:
+    """Two hosts that another node is to have."""
+
+    def __init__(self) -> None:
+        self._left = ["host-2", "host-1"]
+
+    async def __call__(self) -> tuple[list[dict[str, str]], int]:
+        moved = [self._left.pop()] if self._left else []
+        return [{"host": host, "origin": "a" * 56, "target": "b" * 56} for host in moved], len(self._left)
+
+
 def host_desk(store: SqlStore) -> HostDesk:
     """Over the store alone: no actor is started or ended."""
 
@@ -100,6 +111,7 @@ def host_desk(store: SqlStore) -> HostDesk:
         lambda count: store.place(lambda now: replace(now, pooled_hosts=count)),
         lambda ref: store.place(lambda now: replace(now, pinned=now.pinned | {ref})),
         lambda ref: store.place(lambda now: replace(now, pinned=now.pinned - {ref})),
+        Levelling(),
         store,
     )
 
@@ -287,6 +299,32 @@ async def test_exceptions_list_what_a_person_should_see(http: httpx.AsyncClient)
     found = (await http.get("/v1/exceptions")).json()["twins"]
     assert "order/SO-1" in {row["twin"] for row in found}
     assert (await http.get("/v1/exceptions", params={"finding": "oversold"})).json()["twins"] == []
+
+
+async def test_exceptions_of_every_kind_can_be_reached(http: httpx.AsyncClient) -> None:
+    """Many orders with findings hide no parcel that nobody dispatched."""
+    for number in range(3):
+        await http.post("/v1/events", content=placed(order=f"SO-{number}").structured())
+    await http.post("/v1/events", content=delivered("1Z9", 30).structured())
+
+    async def pages(**wanted: str | int) -> list[str]:
+        found: list[str] = []
+        cursor: dict[str, str] = {}
+        while True:
+            page = (await http.get("/v1/exceptions", params={"limit": 2, **wanted, **cursor})).json()
+            found += [row["twin"] for row in page["twins"]]
+            if page["next_cursor"] is None:
+                return found
+            cursor = {"cursor": page["next_cursor"]}
+
+    every = await pages()
+    assert every[:3] == ["order/SO-0", "order/SO-1", "order/SO-2"]
+    assert "tracking/ups:1Z9" in every
+    assert len(set(every)) == len(every)
+    assert await pages(kind="tracking") == ["tracking/ups:1Z9"]
+    assert await pages(kind="tracking", limit=1) == ["tracking/ups:1Z9"]
+    assert (await http.get("/v1/exceptions", params={"kind": "ship"})).status_code == 422
+    assert (await http.get("/v1/exceptions", params={"cursor": "ship"})).status_code == 422
 
 
 async def test_readers_who_wait_together_share_a_call(told: httpx.AsyncClient, calls: OneHost) -> None:

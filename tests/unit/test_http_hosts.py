@@ -29,11 +29,27 @@ async def test_a_twin_is_pinned_and_unpinned_by_name(http: httpx.AsyncClient) ->
     assert [(one["by"], one["action"]) for one in noted] == [("oms", "unpin"), ("oms", "pin")]
 
 
+async def test_hosts_are_levelled_one_at_a_time_and_each_move_is_kept(http: httpx.AsyncClient) -> None:
+    answers = [(await http.post("/v1/hosts:rebalance", json=WHY)).json() for _ in range(3)]
+    assert [([move["host"] for move in one["moves"]], one["left"]) for one in answers] == [
+        (["host-1"], 1),
+        (["host-2"], 0),
+        ([], 0),
+    ]
+    noted = (await http.get("/v1/audit", params={"subject": "hosts"})).json()["audit"]
+    assert [(one["by"], one["action"], one["detail"]["host"]) for one in noted] == [
+        ("oms", "rebalance", "host-2"),
+        ("oms", "rebalance", "host-1"),
+    ]
+    assert noted[0]["detail"].items() >= WHY.items()
+
+
 async def test_what_can_be_no_host_or_twin_is_refused(http: httpx.AsyncClient) -> None:
     for path, word in (
         ("resize", {"count": 0, **WHY}),
         ("resize", {"count": 257, **WHY}),
         ("resize", {"count": 2}),
+        ("rebalance", {}),
         ("pin", {"twin": "no-such-kind/1", **WHY}),
         ("pin", {"twin": "stock/nowhere", **WHY}),
     ):
@@ -50,6 +66,6 @@ async def test_only_so_many_twins_are_pinned(http: httpx.AsyncClient) -> None:
 
 
 async def test_it_asks_for_a_key(http: httpx.AsyncClient) -> None:
-    for method, path in (("GET", "hosts"), ("POST", "hosts:resize"), ("POST", "hosts:pin")):
+    for method, path in (("GET", "hosts"), ("POST", "hosts:resize"), ("POST", "hosts:rebalance")):
         answer = await http.request(method, f"/v1/{path}", headers={"Authorization": ""})
         assert answer.status_code == 401

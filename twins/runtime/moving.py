@@ -6,8 +6,10 @@ import asyncio
 
 import ray
 import structlog
+from ray.exceptions import RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from canonical.errors import TransientFailure
 from twins.runtime.cluster import NAMESPACE, RayCalls, Wiring, start_host
 from twins.runtime.in_time import in_time
 from twins.runtime.levelling import Move, levelled
@@ -19,25 +21,41 @@ GONE_EVERY_S = 0.01
 ATTEMPTS = 3
 
 
-async def rebalance(wiring: Wiring) -> list[Move]:
-    """Spread the pooled hosts evenly over the nodes that take actors, one after the other.
+async def rebalance(wiring: Wiring, at_most: int | None = None) -> tuple[list[Move], int]:
+    """Spread the pooled hosts evenly over the nodes that take actors, one after the other, *at_most* so many.
 
-    Answers the moves that were made. A host that does not answer is left alone: it is being started.
+    Answers the moves that were made, and how many are left. A host that does not answer is left alone: it is
+    being started. Raises: TransientFailure.
     """
     placement = await RayCalls(wiring).placement()
     asked = {name: node_of(name) for name in placement.pooled_names()}
     where = await in_time(asked, ANSWER_WITHIN_S)
     moves = levelled(where, _nodes())
-    for one in moves:
+    now = moves[:at_most]
+    for one in now:
         await move(wiring, one)
-    return moves
+    return now, len(moves) - len(now)
 
 
 async def move(wiring: Wiring, one: Move) -> None:
     """Returns when the host answers on its new node; whoever calls it meanwhile waits a little, and again.
 
-    Ray may know a node that has just come and still start an actor elsewhere: then it is moved again.
+    Who is cancelled meanwhile leaves it to be finished: half way there is no such host. Ray may know a node
+    that has just come and still start an actor elsewhere: then it is moved again. Raises: TransientFailure.
     """
+    moving = asyncio.create_task(_move(wiring, one))
+    _moving.add(moving)
+    moving.add_done_callback(_moving.discard)
+    try:
+        await asyncio.shield(moving)
+    except (ValueError, RayActorError) as error:
+        raise TransientFailure(f"{one.host} is being moved or started by others: {error}") from error
+
+
+_moving: set[asyncio.Task[None]] = set()
+
+
+async def _move(wiring: Wiring, one: Move) -> None:
     for _ in range(ATTEMPTS):
         actor = ray.get_actor(one.host, NAMESPACE)
         await actor.drain.remote()
