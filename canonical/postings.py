@@ -16,7 +16,7 @@ from typing import Annotated, ClassVar, Literal
 from msgspec import Struct
 from pydantic import Field, TypeAdapter
 
-from canonical.identity import EventId, PostingKey
+from canonical.identity import EventId, PostingKey, TwinRef, order, shipment, stock
 from canonical.money import ZERO
 
 
@@ -220,6 +220,17 @@ Posting = (
     | PostRefund
 )
 POSTING: TypeAdapter[Posting] = TypeAdapter(Annotated[Posting, Field(discriminator="command")])
+
+
+def owner(posting: Posting) -> TwinRef:
+    """The twin that wants it, and is to hear what the ERP answers."""
+    match posting:
+        case PostGoodsIssue() | AccrueFreight() | MatchCarrierBill():
+            return shipment(posting.shipment_id)
+        case PostStockAdjustment() | PostTransfer():
+            return stock(posting.sku, posting.location)
+        case _:
+            return order(posting.order_id)
 
 
 class Action(StrEnum):

@@ -10,12 +10,15 @@ from pydantic_core import to_json
 
 from adapters.amqp.link import Link, Patience
 from adapters.amqp.topology import Names, declare
-from canonical.postings import Command
+from canonical.postings import Command, owner
 from twins.ports import Confirmed
 
 
 class AmqpErpConnector:
-    """Implements twins.ports.ErpConnector. The receiver tells repetitions by ``message_id``."""
+    """Implements twins.ports.ErpConnector. The receiver tells repetitions by ``message_id``.
+
+    What it is told and must answer: docs/rabbitmq.md.
+    """
 
     def __init__(
         self, url: str, erp: str, *, prefix: str = "twinsync", patience: Patience | None = None
@@ -31,8 +34,10 @@ class AmqpErpConnector:
         """
         body = {
             "idempotency_key": command.idempotency_key,
+            "subject": str(owner(command.posting)),
             "action": command.action.value,
             "version": command.version,
+            "again": command.again,
             "posting_date": posting_date,
             "posting": command.posting,
         }

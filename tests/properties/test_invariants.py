@@ -26,6 +26,7 @@ from canonical.postings import (
     PostReturnReceipt,
     ReserveStock,
     entries,
+    owner,
 )
 from tests.properties.compared import live
 from tests.properties.generated import (
@@ -103,6 +104,7 @@ def test_the_ledger_holds_what_the_facts_justify_and_each_document_once(
         for twin in changed:
             desired = twin.rules.postings(twin.ref, twin.snapshot().view)
             assert twin.live_postings() == dict(desired)
+            assert {owner(posting) for posting in desired.values()} <= {twin.ref}
             for key, posting in desired.items():
                 if statuses[key] is Status.QUEUED:
                     assert held[key].requires == posting.requires

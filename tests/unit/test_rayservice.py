@@ -27,9 +27,18 @@ CLUSTER = {"rayVersion", "enableInTreeAutoscaling", "autoscalerOptions", "headGr
 AUTOSCALER = {"upscalingMode", "idleTimeoutSeconds", "resources", "env"}
 HEAD = {"rayStartParams", "template"}
 WORKERS = HEAD | {"groupName", "replicas", "minReplicas", "maxReplicas"}
-POD = {"securityContext", "topologySpreadConstraints", "containers"}
+POD = {"securityContext", "topologySpreadConstraints", "containers", "volumes"}
 PROBES = {"livenessProbe", "readinessProbe"}
-CONTAINER = PROBES | {"name", "image", "ports", "envFrom", "env", "resources", "securityContext"}
+CONTAINER = PROBES | {
+    "name",
+    "image",
+    "ports",
+    "envFrom",
+    "env",
+    "resources",
+    "securityContext",
+    "volumeMounts",
+}
 PROBE = {"httpGet", "initialDelaySeconds", "periodSeconds", "timeoutSeconds", "failureThreshold"}
 NEEDED = {"TWINSYNC_DATABASE_URL", "TWINSYNC_AMQP_URL", "TWINSYNC_API_KEYS"}
 
@@ -87,6 +96,16 @@ def test_it_has_only_fields_that_are_known(
     assert all(group["template"]["spec"].keys() <= POD for group in groups)
     assert all(one.keys() == CONTAINER for one in containers)
     assert all(one[probe].keys() <= PROBE for one in containers for probe in PROBES)
+
+
+def test_every_container_finds_who_vouches_for_the_services(
+    groups: list[dict[str, Any]], containers: list[dict[str, Any]]
+) -> None:
+    (place,) = {mount["mountPath"] for one in containers for mount in one["volumeMounts"]}
+    assert place == "/home/twinsync/.postgresql", "where asyncpg looks"
+    for group in groups:
+        (volume,) = group["template"]["spec"]["volumes"]
+        assert volume["secret"]["optional"], "not all of them are asked for certificates"
 
 
 def test_a_change_of_the_pods_does_not_start_a_second_cluster(spec: dict[str, Any]) -> None:
