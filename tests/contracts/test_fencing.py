@@ -6,20 +6,27 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+import threading
+import time
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic_core import from_json, to_json
 
 from adapters.sql.engine import is_sqlite
 from adapters.sql.store import SqlStore
+from canonical.envelope import Event
 from canonical.errors import Fenced, TransientFailure
+from canonical.facts.order import OrderAllocated
 from canonical.identity import order
 from tests.contracts.frozen_host import TUNING
-from tests.stories import placed
+from tests.stories import LOCATION, ORDER, dispatched, master_data, placed
 from tests.unit.test_host import Clock, document
+from tests.world import World, tell
 from twins.core.history import Arrival
 from twins.core.rules import Policy
 from twins.ports import Publication, Taken
@@ -115,3 +122,92 @@ async def frozen_host(
 
 def is_stopped(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
+async def test_what_a_successor_read_before_it_took_over_is_not_what_it_folds_upon(store: SqlStore) -> None:
+    """The older one may have gone on until then."""
+    old, new = incarnation(store), incarnation(store)
+    sold, allocated, shipped = story()
+    await old.take(messages(*master_data(), sold))
+    assert await document(new, ORDER_TWIN) is not None
+    await old.take(messages(allocated))
+    assert (await document(new, ORDER_TWIN))["lines"] == (await document(old, ORDER_TWIN))["lines"]
+    await new.take(messages(shipped))
+    await agrees(store, [*master_data(), sold, allocated, shipped])
+
+
+async def test_a_commit_that_seemed_to_fail_has_ended_before_anything_is_folded_anew(
+    database_url: str, store: SqlStore
+) -> None:
+    """Its connection was lost, and the server went on with it."""
+    sold, allocated, shipped = story()
+    slow = Slow(database_url)
+    unsure = Unsure(database_url, slow)
+    host = incarnation(unsure)
+    await host.take(messages(*master_data(), sold))
+    unsure.loses_its_connection = True
+    with pytest.raises(TransientFailure):
+        await host.take(messages(allocated))
+    await host.take(messages(shipped))
+    await unsure.close()
+    await slow.close()
+    await agrees(store, [*master_data(), sold, allocated, shipped])
+
+
+ORDER_TWIN = order(ORDER)
+
+
+def story() -> tuple[Event, Event, Event]:
+    allocated = tell(f"order/{ORDER}", OrderAllocated(line_id="1", location=LOCATION, quantity=10), 5)
+    return placed(), allocated, dispatched("SHP-1", 4, 60)
+
+
+class Slow(SqlStore):
+    """A server that takes its time for a transaction, which holds the host's row meanwhile."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.is_writing = threading.Event()
+
+    def _write(self, *what: Any) -> None:
+        super()._write(*what)
+        self.is_writing.set()
+        time.sleep(0.5)
+
+
+class Unsure(SqlStore):
+    def __init__(self, url: str, slow: Slow) -> None:
+        super().__init__(url)
+        self.loses_its_connection = False
+        self._slow = slow
+        self._goes_on: asyncio.Task[None] | None = None
+
+    async def commit(self, *what: Any) -> None:
+        if not self.loses_its_connection:
+            return await super().commit(*what)
+        self.loses_its_connection = False
+        self._goes_on = asyncio.create_task(self._slow.commit(*what))
+        await asyncio.to_thread(self._slow.is_writing.wait, 10)
+        raise TransientFailure("connection lost")
+
+    async def close(self) -> None:
+        if self._goes_on is not None:
+            await self._goes_on
+        await super().close()
+
+
+async def agrees(store: SqlStore, events: Sequence[Event]) -> None:
+    """All twins are what the core makes of the facts."""
+    expected = World().take_each(events)
+    reader = incarnation(store)
+    for ref, twin in expected.twins.items():
+        found = await document(reader, ref)
+        assert found is not None, ref
+        del found["version"]
+        assert found == from_json(to_json(twin.snapshot().document())), ref
+    live = await store.live_postings()
+    assert {key: record.posting for key, record in live.items()} == expected.live()
+
+
+def messages(*events: Event) -> list[Publication]:
+    return [Publication(event.structured()) for event in events]

@@ -214,6 +214,8 @@ class TwinHost:
         self._swept_up_to: Contribution | None = None
         """The same for mail."""
         self._epoch = 0
+        self._unsure: set[TwinRef] = set()
+        """Twins of commits that failed, of which it is not known whether the database goes on with them."""
         self._turn = Turn()
         self._gathering = Gathering(self._turn, self._begin)
         self._portions = Portions() if latency_target is None else Portions(latency_target.total_seconds())
@@ -348,6 +350,7 @@ class TwinHost:
         if self._is_drained:
             raise Moving(f"{self.name} is moving to another node")
         await self._claim()
+        await self._make_sure()
         calls = await self._admitted(calls)
         if not calls:
             return None
@@ -500,9 +503,11 @@ class TwinHost:
             self._adopt(elsewhere.placement)
             self._not_committed(group, effects, elsewhere)
         except Exception as error:  # noqa: BLE001 - whoever called is told
+            self._unsure |= effects.touched.keys()
             self._forget()
             self._not_committed(group, effects, error)
         except BaseException:
+            self._unsure |= effects.touched.keys()
             self._forget()
             self._not_committed(group, effects, TransientFailure("the host has been stopped"))
             raise
@@ -572,6 +577,22 @@ class TwinHost:
                 twin.shown, twin.used, twin.encoded = known.shown, known.used, known.encoded
             residents[ref] = twin
         self.counts.activations += len(refs)
+
+    async def _make_sure(self) -> None:
+        """Wait for what may still be committed: it holds this host's row until it has ended.
+
+        What was folded upon the state before would leave out what it adds.
+        """
+        if not self._unsure:
+            return
+        try:
+            await self._store.commit(self.name, self._epoch, Effects(), (), self._placement)
+        except Elsewhere as elsewhere:
+            self._adopt(elsewhere.placement)
+        if self._board is not None:
+            self._board.changed(self._unsure)
+        self._wake(self._waiting.keys() & self._unsure)
+        self._unsure = set()
 
     def _count(self, folded: _Folded, commit_s: float) -> None:
         counts, effects, arrivals = self.counts, folded.effects, folded.arrivals
@@ -751,6 +772,8 @@ class TwinHost:
         if not self._is_placed or not self._are_mine(refs):
             await self.look()
             self._check_mine(refs)
+        if self._may_change_unseen:
+            return await self.look_up(aspect, refs)
         known = self._shown(refs)
         absent = [ref for ref in refs if ref not in known]
         if absent and (self._turn.locked() or self._uncommitted):
@@ -759,6 +782,8 @@ class TwinHost:
             async with self._turn.mine():
                 await self._rest()
                 self._check_mine(refs)
+                if self._may_change_unseen:
+                    return await self.look_up(aspect, refs)
                 still = set(absent) - self._shown(absent).keys()
                 if still:
                     await self._activate(self._twins, still)
@@ -767,6 +792,11 @@ class TwinHost:
                 self._forget_unheard_of(still)
                 self._passivate()
         return [known[ref].told(aspect) if ref in known else None for ref in refs]
+
+    @property
+    def _may_change_unseen(self) -> bool:
+        """By another incarnation, or by a commit that seemed to fail: nothing is kept of what is read."""
+        return not self._epoch or bool(self._unsure)
 
     async def news(
         self, aspect: Aspect, ref: TwinRef, known: int | None, patience_s: float
@@ -855,6 +885,7 @@ class TwinHost:
                     break
         async with self._turn.mine():
             await self._rest()
+            await self._make_sure()
             self._passivate()
         await self._sweep_mail()  # last: whoever is away must keep this host from nothing
         return len(overdue)
@@ -890,6 +921,8 @@ class TwinHost:
 
     async def _raise(self, refs: Sequence[TwinRef], now: datetime) -> None:
         """An overdue finding is logged and counted once; it stays among the twin's findings."""
+        async with self._turn.mine():
+            await self._claim()
         for first in range(0, len(refs), RAISED_AT_ONCE):
             some = refs[first : first + RAISED_AT_ONCE]
             await self.read(Aspect.DOCUMENT, some)
