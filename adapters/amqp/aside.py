@@ -20,9 +20,9 @@ def why_aside(delivery: Delivery) -> Rejected:
     said = delivery.headers
     if REASON in said:
         return Rejected(text(said[REASON]), text(said.get(FIELD, "")))
-    deaths: Any = said.get("x-death")
-    if deaths:
-        return _why_dead(deaths[0], len(delivery.told.body))
+    match said.get("x-death"):  # a sender may have written it, too
+        case [Mapping() as last, *_]:
+            return _why_dead(last, len(delivery.told.body))
     return _why_unroutable(delivery.told, delivery.content.routing_key)
 
 

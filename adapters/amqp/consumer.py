@@ -104,6 +104,9 @@ class AmqpConsumer:
                     await self._open()
                 except TransientFailure as failure:
                     self._outage.failed(failure)
+                except Exception as error:  # noqa: BLE001 - top of the loop
+                    await self._close()
+                    self._outage.failed(TransientFailure(f"broker: {error!r}"))
             opened_at = monotonic()
             self._outage.ended()
 

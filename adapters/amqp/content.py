@@ -138,7 +138,7 @@ def _delivered(data: bytes, at: int) -> Content:
     tag, redelivered = int.from_bytes(data[at : at + 8]), bool(data[at + 8] & 1)
     at += 9
     at += 1 + data[at]
-    return Content(tag, redelivered, data[at + 1 : at + 1 + data[at]].decode())
+    return Content(tag, redelivered, data[at + 1 : at + 1 + data[at]].decode(errors="replace"))
 
 
 class _Transport(TransportFactory):

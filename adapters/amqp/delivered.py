@@ -82,7 +82,7 @@ def publication(content: Content) -> Publication:
 def _content_type(properties: bytes) -> str | None:
     if not _flags(properties) & _HAS_CONTENT_TYPE:
         return None
-    return _text(properties[3 : 3 + properties[2]])
+    return _text(properties[3 : 3 + int.from_bytes(properties[2:3])])
 
 
 @lru_cache(maxsize=64)
@@ -100,7 +100,7 @@ def _decoded(properties: bytes) -> Basic.Properties:
     header = ContentHeader()
     try:
         header.unmarshal(bytes(12) + properties)
-    except (ValueError, struct.error):
+    except (ValueError, LookupError, ArithmeticError, TypeError, RecursionError, struct.error):
         return Basic.Properties()
     return header.properties
 

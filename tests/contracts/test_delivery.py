@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pika
+import pika.spec
 import pytest
 from aio_pika import DeliveryMode, ExchangeType, Message, connect_robust
 
@@ -17,7 +18,7 @@ from adapters.amqp.aside import FIELD, REASON
 from adapters.amqp.consumer import AmqpConsumer
 from adapters.amqp.publisher import AmqpPublisher
 from adapters.amqp.queues import AmqpQueues
-from adapters.amqp.topology import BULK_TYPES, Names, remove
+from adapters.amqp.topology import BULK_TYPES, Names, declare, remove
 from adapters.embedded.delivery import EmbeddedPublisher
 from canonical.envelope import BODY_BYTES_MAX, STRUCTURED, parse
 from canonical.errors import InvariantViolated, TransientFailure
@@ -567,3 +568,51 @@ async def test_properties_that_are_no_text_end_nothing() -> None:
         await asyncio.to_thread(publish, way)
         await way.until(lambda: len(way.intake.taken) >= 2)
         assert way.intake.ids() == [placed().event_id, placed(minute=1).event_id]
+
+
+class Deep(pika.BasicProperties):
+    """Headers within headers, deeper than any library would write."""
+
+    def encode(self) -> list[bytes]:
+        table = b""
+        for _ in range(2_000):
+            table = b"\x01nF" + len(table).to_bytes(4) + table
+        return [(1 << 13).to_bytes(2), len(table).to_bytes(4), table]
+
+
+async def test_what_no_library_can_read_is_a_dead_letter_and_others_go_on() -> None:
+    """The broker checks neither that a routing key is text nor how deep headers are."""
+
+    def publish(way: Way) -> None:
+        with pika.BlockingConnection(pika.URLParameters(way.url)) as connection:
+            channel = connection.channel()
+            no_text = pika.spec.Basic.Publish(exchange=way.names.events, routing_key=b"k\xff")  # type: ignore[arg-type]
+            channel._impl._send_method(no_text, (pika.BasicProperties(STRUCTURED), placed().structured()))
+            event = placed(minute=1)
+            channel.basic_publish(way.names.events, event.type, event.structured(), Deep())
+
+    async with consuming() as way:
+        await asyncio.to_thread(publish, way)
+        await way.publisher.publish(structured(placed(minute=2)))
+        await way.until(lambda: bool(way.letters.kept) and len(way.intake.taken) >= 2)
+        assert way.intake.ids() == [placed(minute=1).event_id, placed(minute=2).event_id]
+        ((_, reason, at, _),) = way.letters.told()
+        assert "no event type" in reason
+        assert at == "type"
+
+
+async def test_a_consumer_outlives_whatever_keeps_it_from_connecting(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with consuming() as way:
+        assert way.consumer is not None
+        troubles = [UnicodeDecodeError("utf-8", b"k\xff", 1, 2, "invalid start byte"), KeyError("queue")]
+
+        async def declared(*arguments: Any) -> None:
+            if troubles:
+                raise troubles.pop()
+            await declare(*arguments)
+
+        monkeypatch.setattr("adapters.amqp.consumer.declare", declared)
+        way.consumer._end("the test says so")
+        await way.publisher.publish(structured(placed()))
+        await way.until(lambda: bool(way.intake.taken))
+        assert not troubles

@@ -69,6 +69,19 @@ async def test_whatever_the_order_each_is_settled_once_and_none_too_early(
     assert channel.open == set()
 
 
+async def test_one_that_stays_open_costs_no_memory_for_those_after_it() -> None:
+    many = 20 * acknowledging.AHEAD_MAX
+    channel, settling = Channel(set(range(1, many + 1)), set(range(2, many + 1))), Acknowledging()
+    for tag in range(1, many + 1):
+        settling.delivered(tag)
+    for tag in range(2, many + 1):
+        await settling.taken([Message(channel, tag)])  # type: ignore[list-item]
+    held = sum(len(kept) for kept in vars(settling).values() if hasattr(kept, "__len__"))
+    assert held <= acknowledging.AHEAD_MAX + 2
+    await settling.all_taken()
+    assert channel.open == {1}
+
+
 async def test_in_order_one_acknowledgement_stands_for_a_batch() -> None:
     channel, settling = Channel(set(range(1, 301)), set(range(1, 301))), Acknowledging()
     messages = [Message(channel, tag) for tag in range(1, 301)]

@@ -17,6 +17,7 @@ from pamqp.frame import marshal
 from pamqp.header import ContentHeader, ProtocolHeader
 from pamqp.heartbeat import Heartbeat
 
+from adapters.amqp.aside import why_aside
 from adapters.amqp.content import Content, Deliveries
 from adapters.amqp.delivered import Delivery, publication
 from canonical.envelope import STRUCTURED
@@ -138,6 +139,43 @@ def test_without_headers_nothing_else_is_read(content_type: str | None) -> None:
     delivery = Delivery(cast(Any, None), one, publication(one))
     assert (delivery.told.content_type, delivery.told.headers) == (content_type, {})
     assert (delivery.returned, delivery.message_id) == (0, "m-1")
+
+
+@given(st.binary(max_size=64), st.lists(st.tuples(st.integers(0, 200), st.binary(max_size=3)), max_size=4))
+def test_whatever_a_sender_wrote_can_be_taken(told: bytes, changes: list[tuple[int, bytes]]) -> None:
+    """Whoever failed on it would meet it again, on each connection."""
+    headers = {"ce-id": "1", "x-death": [{"reason": "rejected", "queue": "q"}], "many": [1, {"a": None}]}
+    good = content(Basic.Properties(content_type=STRUCTURED, headers=cast(Any, headers)))
+    properties = good.properties
+    for at, new in changes:
+        properties = properties[:at] + new + properties[at + len(new) :]
+    for one in (properties, told):
+        taken = Content(1, False, "key", one, b"{}")
+        delivery = Delivery(cast(Any, None), taken, publication(taken))
+        assert (delivery.returned >= 0, delivery.message_id) is not None
+        why_aside(delivery)
+
+
+def test_headers_within_headers_without_end_are_no_headers() -> None:
+    name, depth = b"\x01nF", 3_000
+    table = b""
+    for _ in range(depth):
+        table = name + len(table).to_bytes(4) + table
+    deep = Content(1, False, "key", (1 << 13).to_bytes(2) + len(table).to_bytes(4) + table, b"{}")
+    assert publication(deep).headers == {}
+
+
+@pytest.mark.parametrize("deaths", ["none", 7, [], ["none"], {"reason": "x"}, [None]])
+def test_what_a_sender_says_of_deaths_is_no_account_of_the_brokers(deaths: object) -> None:
+    one = content(Basic.Properties(headers=cast(Any, {"x-death": deaths})))
+    assert why_aside(Delivery(cast(Any, None), one, publication(one))).reason
+
+
+async def test_a_routing_key_that_is_no_text_is_taken_and_can_be_told_of() -> None:
+    wire = message(1, b"{}").replace(b"key-1", b"key\xff1")
+    taken, left = await sifted([wire])
+    assert [one.routing_key for one in taken] == ["key\ufffd1"]
+    assert left == b""
 
 
 def test_properties_that_cannot_be_read_leave_the_body_to_speak() -> None:
