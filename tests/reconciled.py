@@ -26,7 +26,7 @@ from twins.core.gaps import Gap
 from twins.core.reconcile.report import Report
 from twins.core.reconcile.snapshot import Snapshot
 from twins.core.rules import Policy
-from twins.ports import Answer, Balance, Confirmed, HeldDocument, Publication, Refused
+from twins.ports import Answer, Balance, Confirmed, HeldDocument, Publication, Refused, Verdict
 from twins.runtime.gateway import Gateway
 from twins.runtime.host import Aspect, TwinHost
 from twins.runtime.inquiry import Inquiry
@@ -112,8 +112,8 @@ class System:
         self.gateway = Gateway("main", self.store, self.erp, Clock(DAY), self._reply)
         self._names = count(1)
 
-    async def _reply(self, events: Sequence[Event]) -> None:
-        await self.host.take_events(events)
+    async def _reply(self, events: Sequence[Event]) -> list[Verdict]:
+        return await self.host.take_events(events)
 
     async def tell(self, events: Sequence[Event]) -> None:
         for start in range(0, len(events), 100):

@@ -82,6 +82,11 @@ class Link(Generic[T]):
             if not blocked:  # what is blocked would be blocked again, and nobody would know
                 await self.close()
             raise TransientFailure(FULL if blocked else f"broker: {error!r}") from error
+        except asyncio.CancelledError as error:
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise
+            await self.close()  # aiormq cancels who waits for a confirm where it gives up a silent connection
+            raise TransientFailure("broker: the connection was given up") from error
 
     async def check(self) -> None:
         """Returns when the broker has answered, and takes messages. Raises: TransientFailure."""

@@ -14,9 +14,11 @@ from adapters.sql.tables import postings, shadow_commands, shadow_postings
 from canonical.envelope import Event
 from canonical.identity import PostingKey, TwinRef, twin_ref
 from canonical.postings import Command
+from twins.core.history import Arrival
 from twins.core.ledger import Record, Status, answered
 from twins.core.shadow import Copies, mirror
 from twins.core.twin import REPLIES
+from twins.ports import Taken, Verdict
 
 
 class SqlShadow(CommandRows):
@@ -41,7 +43,7 @@ class SqlShadow(CommandRows):
     def _counts(self) -> ColumnElement[bool]:
         return shadow_postings.c.erp == self._erp_name
 
-    async def reply(self, events: Sequence[Event]) -> None:
+    async def reply(self, events: Sequence[Event]) -> list[Verdict]:
         """Note what it answered. A reply to what it is not asked any more changes nothing."""
         async with translated(), self._writer.begin() as connection:
             for event in events:
@@ -54,6 +56,7 @@ class SqlShadow(CommandRows):
                 if row is not None:
                     after = answered(rows.read_record(row), fact)
                     await connection.run_sync(_put, self._erp_name, row["twin"], after)
+        return [Taken(Arrival.NEW)] * len(events)
 
 
 def mirrored(connection: Connection, erp: str, told: Sequence[tuple[TwinRef, Command]]) -> None:

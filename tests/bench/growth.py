@@ -33,7 +33,7 @@ from ops.demo.day import in_order, make_day
 from ops.demo.telling import told_once
 from tests.services import POSTGRES
 from twins.core.rules import Policy
-from twins.ports import Confirmed
+from twins.ports import Confirmed, Verdict
 from twins.runtime.gateway import Gateway
 from twins.runtime.host import TwinHost
 
@@ -91,8 +91,8 @@ class Growth:
 async def live(store: SqlStore, events: Sequence[Event]) -> TwinHost:
     host = TwinHost("host-0", store, Ahead(), Policy(), archive_after=timedelta(hours=1))
 
-    async def reply(answers: Sequence[Event]) -> None:
-        await host.take_events(answers)
+    async def reply(answers: Sequence[Event]) -> list[Verdict]:
+        return await host.take_events(answers)
 
     gateway = Gateway("main", store, Willing(), Ahead(), reply)
     for start in range(0, len(events), BATCH):

@@ -12,12 +12,13 @@ from typing import Any
 from adapters.sql.store import SqlStore
 from canonical.envelope import Event
 from canonical.errors import TransientFailure
-from canonical.identity import PostingKey, order, stock
+from canonical.identity import PostingKey, TwinRef, order, stock
 from canonical.postings import Action, Command, PostCreditNote, Posting, PostPayment, PostStockAdjustment
 from twins.core.batch import Effects
+from twins.core.history import Arrival
 from twins.core.ledger import Record, Status, answered
 from twins.core.twin import REPLIES
-from twins.ports import Answer, Confirmed, Refused
+from twins.ports import Answer, Confirmed, Fault, Refused, Rejected, Taken, Verdict
 
 SKU, PLACE = "A", "DC-1"
 _COMMON: dict[str, Any] = {"event_date": date(2026, 3, 2), "company": "main", "currency": "USD"}
@@ -81,6 +82,11 @@ class Desk:
     host: str = "host-0"
     broken: int = 0
     """Commits of replies that fail, from now on."""
+    away: set[TwinRef] = field(default_factory=set)
+    """Twins whose host does not answer, for so many seconds."""
+    away_s: float = 0.0
+    unreadable: set[TwinRef] = field(default_factory=set)
+    """Twins that break on whatever they are told."""
     _epoch: int = 0
 
     async def plan(self, *commands: Command) -> None:
@@ -98,18 +104,28 @@ class Desk:
         self.records[command.key, command.version] = record
         return record
 
-    async def reply(self, events: Sequence[Event]) -> None:
+    async def reply(self, events: Sequence[Event]) -> list[Verdict]:
         if self.broken:
             self.broken -= 1
             raise TransientFailure("no host")
-        self.replies.append(list(events))
+        if any(event.subject in self.away for event in events):
+            await asyncio.sleep(self.away_s)
+            raise TransientFailure("that host is away")
+        taken = [event for event in events if event.subject not in self.unreadable]
+        self.replies.append(list(taken))
         changed: list[Record] = []
-        for event in events:
+        for event in taken:
             assert isinstance(event.fact, REPLIES)
             place = PostingKey(event.fact.posting_key), event.fact.version
             self.records[place] = answered(self.records[place], event.fact)
             changed.append(self.records[place])
         await self._commit(Effects(records=[(_owner(one.posting), one) for one in changed]))
+        return [
+            Rejected("no such event type", fault=Fault.TWINSYNC)
+            if event.subject in self.unreadable
+            else Taken(Arrival.NEW)
+            for event in events
+        ]
 
     async def _commit(self, effects: Effects) -> None:
         if not self._epoch:

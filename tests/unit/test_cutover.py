@@ -32,7 +32,7 @@ from tests.world import World, tell
 from twins.core.breaker import Breaker
 from twins.core.retries import Backoff, RetryBudget
 from twins.core.rules import Policy
-from twins.ports import Answer, Balance, Confirmed, Copy, HeldDocument, Refused
+from twins.ports import Answer, Balance, Confirmed, Copy, HeldDocument, Refused, Verdict
 from twins.runtime.cutover import report
 from twins.runtime.gateway import Gateway
 from twins.runtime.host import TwinHost
@@ -105,8 +105,8 @@ class System:
         """New incarnations of all gateways; both of the cloud's share a line, as its actor has them do."""
         line = ErpLine("cloud", self.cloud, QUICK)
 
-        async def reply(events: object) -> None:
-            await self.host.take_events(events)  # type: ignore[arg-type]
+        async def reply(events: object) -> list[Verdict]:
+            return await self.host.take_events(events)  # type: ignore[arg-type]
 
         self.gateways = [
             Gateway("main", self.store, self.main, Clock(), reply, pace=QUICK),

@@ -20,7 +20,7 @@ from tests.unit.test_host import Clock, messages
 from tests.world import World, tell
 from twins.core.ledger import Status
 from twins.core.rules import Policy
-from twins.ports import Answer, Confirmed, Refused
+from twins.ports import Answer, Confirmed, Refused, Verdict
 from twins.runtime.gateway import Gateway
 from twins.runtime.host import TwinHost
 
@@ -94,8 +94,8 @@ def system(store: SqlStore) -> System:
     host = TwinHost("host-0", store, Clock(), Policy())
     erp = Erp()
 
-    async def reply(events: object) -> None:
-        await host.take_events(events)  # type: ignore[arg-type]
+    async def reply(events: object) -> list[Verdict]:
+        return await host.take_events(events)  # type: ignore[arg-type]
 
     gateway = Gateway("main", store, erp, Clock(), reply, moment=lambda: found.now)
     found = System(host, gateway, erp, store)
@@ -135,8 +135,8 @@ async def test_what_a_predecessor_told_is_looked_up_only_when_the_erp_has_had_ti
     doomed = await system.store.claim("gateway-main")
     await system.store.sending("gateway-main", doomed, "main", [first.number])
 
-    async def reply(events: object) -> None:
-        await system.host.take_events(events)  # type: ignore[arg-type]
+    async def reply(events: object) -> list[Verdict]:
+        return await system.host.take_events(events)  # type: ignore[arg-type]
 
     heir = Gateway(
         "main", system.store, system.erp, Clock(), reply, moment=lambda: system.now, inherit_after_s=10.0
@@ -191,7 +191,7 @@ async def test_what_was_never_sent_is_annulled_unsent(system: System) -> None:
 async def test_a_gateway_that_died_after_the_erp_answered_tells_nothing_twice(system: System) -> None:
     await system.host.take(messages(*golden()))
 
-    async def dies(events: object) -> None:
+    async def dies(events: object) -> list[Verdict]:
         raise TransientFailure("killed")
 
     doomed = Gateway("main", system.store, system.erp, Clock(), dies)

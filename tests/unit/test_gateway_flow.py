@@ -7,12 +7,14 @@ import itertools
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from adapters.sql.engine import sqlite_url
 from adapters.sql.store import SqlStore
 from canonical.errors import Fenced, TransientFailure
+from canonical.identity import TwinRef, order
 from canonical.postings import Command
 from tests.unit.gateways import Desk, Scripted, adjustment, credit_note, payment, post, reverse
 from tests.unit.test_host import Clock
@@ -35,7 +37,9 @@ class System:
     now: float = 0.0
     paused: bool = False
 
-    def gateway(self, pace: Pace = PATIENT, window: int = 500) -> Gateway:
+    def gateway(
+        self, pace: Pace = PATIENT, window: int = 500, host_of: Callable[[TwinRef], str] = lambda owner: ""
+    ) -> Gateway:
         return Gateway(
             "main",
             self.store,
@@ -47,6 +51,7 @@ class System:
             is_paused=self._is_paused,
             moment=lambda: self.now,
             draw=lambda: 1.0,
+            host_of=host_of,
         )
 
     async def _is_paused(self) -> bool:
@@ -355,6 +360,130 @@ async def test_calls_beyond_the_burst_wait_for_the_throttle(system: System, runn
     running(gateway)
     await until(lambda: sum(map(len, system.desk.replies)) == 2 and gateway.line.counts.throttled == 3)
     assert len(system.erp.told) == 2
+
+
+# --- answers that are trouble ----------------------------------------------------------------------------
+
+
+async def test_an_answer_of_any_length_and_content_ends_its_command_and_no_other(system: System) -> None:
+    said = {payment("long").key: "x" * 3_000, payment("wild").key: "a\0b\ud800\n  c"}
+
+    def does(command: Command) -> Refused | Confirmed:
+        reason = said.get(command.key)
+        return Confirmed("D") if reason is None else Refused(reason)
+
+    system.erp.does = does
+    await system.desk.plan(post(payment("long")), post(payment("wild")), post(payment("good")))
+    assert await system.gateway().work() == 3
+    assert await system.queued() == []
+    assert system.desk.status(payment("long")) is Status.REJECTED
+    assert system.desk.status(payment("wild")) is Status.REJECTED
+    assert system.desk.status(payment("good")) is Status.CONFIRMED
+
+
+async def test_trouble_of_any_content_is_noted(system: System) -> None:
+    system.erp.does = lambda command: TransientFailure("y" * 3_000 + "\0")
+    await system.desk.plan(post(payment("P")))
+    await system.gateway().work()
+    (one,) = await system.store.queued("main", 10)
+    assert one.trouble is not None
+    assert one.trouble.startswith("yyy")
+    assert len(one.trouble) <= 1_000
+
+
+async def test_a_connection_that_is_given_up_while_a_command_is_told_is_trouble(system: System) -> None:
+    """aiormq cancels whoever waits for a confirm, not the task of whoever called it."""
+    fates: list[BaseException] = [asyncio.CancelledError()]
+    tell = system.erp.tell
+
+    async def given_up(command: Command, **more: object) -> object:
+        if fates:
+            waited: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            waited.set_exception(fates.pop())
+            await waited
+        return await tell(command)
+
+    system.erp.tell = given_up  # type: ignore[method-assign,assignment]
+    await system.desk.plan(post(payment("P")))
+    gateway = system.gateway()
+    await gateway.work()
+    assert gateway.figures()["flying"] == 0
+    system.now += 100
+    await gateway.work()
+    assert system.desk.status(payment("P")) is Status.CONFIRMED
+
+
+async def test_a_host_that_is_away_keeps_no_others_postings_waiting(system: System, running: Run) -> None:
+    here, there = [adjustment(f"A-{n}") for n in range(60)], [payment(f"P-{n}") for n in range(60)]
+    system.desk.away, system.desk.away_s = {order("SO-1")}, 0.2
+    await system.desk.plan(*(post(one) for pair in zip(there, here, strict=True) for one in pair))
+    gateway = system.gateway(replace(PATIENT, concurrency=2), host_of=lambda owner: owner.kind.value)
+    running(gateway)
+    await until(lambda: all(system.desk.status(one) is Status.CONFIRMED for one in here))
+    assert all(system.desk.status(one) is Status.QUEUED for one in there)
+    system.desk.away = set()
+    await until(lambda: all(system.desk.status(one) is Status.CONFIRMED for one in there))
+    assert len(system.erp.told) == len(set(system.erp.told)) == 120
+    while await system.queued():
+        await asyncio.sleep(0.01)
+
+
+async def test_what_is_annulled_waits_for_its_own_host_alone(system: System, running: Run) -> None:
+    gone = payment("gone")
+    system.desk.away, system.desk.away_s = {order("SO-1")}, 0.2
+    await system.desk.plan(post(gone), reverse(gone), post(adjustment("A-1")))
+    running(system.gateway(host_of=lambda owner: owner.kind.value))
+    await until(lambda: system.desk.status(adjustment("A-1")) is Status.CONFIRMED)
+    system.desk.away = set()
+    await until(lambda: system.desk.status(gone) is Status.ANNULLED)
+    assert system.erp.told == [post(adjustment("A-1")).idempotency_key]
+
+
+async def test_an_answer_that_its_twin_cannot_take_stays_in_the_queue_until_it_can(system: System) -> None:
+    system.desk.unreadable = {order("SO-1")}
+    await system.desk.plan(post(payment("P")), post(adjustment("A-1")))
+    gateway = system.gateway()
+    await gateway.work()
+    await gateway.work()
+    assert system.desk.status(adjustment("A-1")) is Status.CONFIRMED
+    (one,) = await system.store.queued("main", 10)
+    assert one.command.key == payment("P").key
+    assert "cannot be told: no such event type" in (one.trouble or "")
+    system.desk.unreadable = set()
+    system.now += 100
+    await gateway.work()
+    assert system.desk.status(payment("P")) is Status.CONFIRMED
+    assert system.erp.told.count(post(payment("P")).idempotency_key) == 1, "it was looked up"
+    assert await system.queued() == []
+
+
+async def test_trouble_that_cannot_be_noted_takes_no_answer_with_it(system: System) -> None:
+    """The command that is planned next may have the number of the one that was finished."""
+
+    def does(command: Command) -> Confirmed | TransientFailure:
+        return TransientFailure("timed out") if command.key == payment("slow").key else Confirmed("D")
+
+    system.erp.does = does
+    stumbled, failures = system.store.stumbled, 1
+
+    async def fails_once(*arguments: Any) -> None:
+        nonlocal failures
+        if failures:
+            failures -= 1
+            raise TransientFailure("the disk is full")
+        await stumbled(*arguments)
+
+    system.store.stumbled = fails_once  # type: ignore[method-assign]
+    await system.desk.plan(post(payment("slow")), post(payment("good")))
+    gateway = system.gateway()
+    with pytest.raises(TransientFailure):
+        await gateway.work()
+    await system.desk.plan(post(payment("next")))
+    system.now += 100
+    for _ in range(3):
+        await gateway.work()
+    assert system.desk.status(payment("next")) is Status.CONFIRMED
+    assert await system.queued() == ["payment/slow/SO-1@1"]
 
 
 # --- by hand ---------------------------------------------------------------------------------------------

@@ -33,8 +33,8 @@ def erp() -> Scripted:
 
 @pytest.fixture
 def gateway(store: SqlStore, calls: OneHost, erp: Scripted) -> Gateway:
-    async def reply(events: Any) -> None:
-        await calls.host.take_events(events)
+    async def reply(events: Any) -> Any:
+        return await calls.host.take_events(events)
 
     return Gateway("main", store, erp, Clock(), reply)
 

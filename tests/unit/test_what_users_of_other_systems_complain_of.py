@@ -72,7 +72,7 @@ from tests.world import World, tell
 from twins.core.history import Arrival
 from twins.core.rules import Policy
 from twins.core.twin import Snapshot
-from twins.ports import Answer, Confirmed, Refused, Taken
+from twins.ports import Answer, Confirmed, Refused, Taken, Verdict
 from twins.runtime.gateway import Gateway
 from twins.runtime.host import TwinHost
 
@@ -866,8 +866,8 @@ def worker(store: SqlStore) -> TwinHost:
 
 
 def gateway(store: SqlStore, erp: CarelessErp, host: TwinHost) -> Gateway:
-    async def reply(events: Sequence[Event]) -> None:
-        await host.take_events(events)
+    async def reply(events: Sequence[Event]) -> list[Verdict]:
+        return await host.take_events(events)
 
     return Gateway("main", store, erp, Clock(), reply)
 

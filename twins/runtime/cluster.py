@@ -83,7 +83,7 @@ class Store(TwinStore, Placements, GapStore, CommandQueue, ErpControl, Cutovers,
 class Shadow(CommandQueue, Protocol):
     """What an ERP instance is told in shadow of another, and keeps of its answers."""
 
-    async def reply(self, events: Sequence[Event]) -> None: ...
+    async def reply(self, events: Sequence[Event]) -> list[Verdict]: ...
 
 
 class Wiring(Protocol):
@@ -381,7 +381,15 @@ class GatewayActor(Watched):
             "is_paused": self._is_paused,
             "inherit_after_s": line.pace.timeout_s,
         }
-        self._gateway = Gateway(erp, self._store, line, WallClock(), self._directory.take_events, **known)
+        self._gateway = Gateway(
+            erp,
+            self._store,
+            line,
+            WallClock(),
+            self._directory.take_events,
+            host_of=lambda owner: self._directory.placement.host_of(owner),
+            **known,
+        )
         self._shadow = Gateway(erp, shadow, line, WallClock(), shadow.reply, name=f"shadow-{erp}", **known)
         """For what it is told in shadow of another instance; idle where it is not."""
         self._running: list[asyncio.Task[None]] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
@@ -14,23 +14,36 @@ from typing import Any
 import structlog
 
 from canonical.envelope import Event
-from canonical.errors import Fenced, TransientFailure
+from canonical.errors import REASON_LENGTH_MAX, Fenced, TransientFailure, readable
 from canonical.facts.base import Fact
 from canonical.facts.erp import PostingAnnulled, PostingConfirmed, PostingRejected
+from canonical.identity import TwinRef
 from canonical.postings import Action
 from twins.core.breaker import Circuit
 from twins.core.dispatch import Dispatch, QueuedCommand, Statuses, decide, in_turn, reversed_first
 from twins.core.ledger import Status
 from twins.outage import Outage
-from twins.ports import Answer, Clock, CommandQueue, Confirmed, ErpConnector, Refused
+from twins.ports import (
+    Answer,
+    Clock,
+    CommandQueue,
+    Confirmed,
+    ErpConnector,
+    Refused,
+    Rejected,
+    Taken,
+    Verdict,
+)
 from twins.runtime.line import ErpLine, Pace, Withheld
 
 _log = structlog.get_logger()
 
-Reply = Callable[[Sequence[Event]], Awaitable[None]]
+Reply = Callable[[Sequence[Event]], Awaitable[Sequence[Verdict]]]
 ClosedThrough = Callable[[str], Awaitable[date | None]]
 IsPaused = Callable[[], Awaitable[bool]]
 
+SETTLE_WITHIN_S = 1.0
+"""How long answers are waited for to be committed: others go on while a host is away."""
 AHEAD = 4
 """Commands that are marked as sent for each slot: a slot that comes free has its next command at once."""
 _OPEN = {Action.POST: Status.QUEUED, Action.REVERSE: Status.REVERSING}
@@ -65,6 +78,16 @@ class _Outcome:
     trouble: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Word:
+    """An event for the twin that owns a posting; once it is committed, these commands are finished."""
+
+    event: Event
+    numbers: tuple[int, ...]
+    outcome: _Outcome | None
+    """None: they were annulled."""
+
+
 class Gateway:
     """Fills its slots with the next best commands, and commits answers as they come, those of one moment
     together. A command stays in the queue until its answer is committed with the twin that owns it.
@@ -86,11 +109,13 @@ class Gateway:
         moment: Callable[[], float] = monotonic,
         draw: Callable[[], float] = random,
         inherit_after_s: float = 0.0,
+        host_of: Callable[[TwinRef], str] = lambda owner: "",
     ) -> None:
         """*inherit_after_s*: how long the ERP may still be at work on what a predecessor told it. Looked up
         any sooner, a command may not be there yet, and be told a second time.
 
-        *reply* commits the ERP's answers with the twins that own the postings.
+        *reply* commits the ERP's answers with the twins that own the postings; one verdict each. *host_of*:
+        twins that are committed together, so that one host which is away keeps nobody else's waiting.
 
         *connector* may be a line that another gateway to the same ERP uses too, under another *name*; its
         pace is theirs then. *closed_through* tells the last closed day of a company's books. *moment*:
@@ -123,6 +148,13 @@ class Gateway:
         """Commands that this incarnation has marked as sent; the others that are, a predecessor has told."""
         self._flying: dict[int, asyncio.Task[None]] = {}
         self._outcomes: list[_Outcome] = []
+        self._words: list[_Word] = []
+        """What the twins are to hear next, or again."""
+        self._settling: dict[str, asyncio.Task[int]] = {}
+        """By host: the commit of what its twins are to hear."""
+        self._heard: set[int] = set()
+        """Commands that are finished once that is committed."""
+        self._host_of = host_of
         self._resting: dict[int, float] = {}
         """Commands that failed here → when they may be taken up again."""
         self._asked: set[int] = set()
@@ -152,7 +184,7 @@ class Gateway:
                     async with asyncio.timeout(poll.total_seconds()):
                         await self._awake.wait()
         finally:
-            for task in self._flying.values():
+            for task in (*self._flying.values(), *self._settling.values()):
                 task.cancel()
 
     async def _step_safely(self, outage: Outage) -> None:
@@ -174,28 +206,37 @@ class Gateway:
         finished = await self.step()
         if self._flying:
             await asyncio.wait(self._flying.values())
-        return finished + await self._commit()
+        return finished + await self._commit(within_s=None)
 
     async def step(self) -> int:
-        """Commit the answers that are there, and fill the slots. Answers how many commands were finished."""
+        """Commit the answers that are there, and fill the slots. Answers how many commands were finished.
+
+        Raises: TransientFailure for a host that is away, having done all else.
+        """
         if not self._epoch:
             self._epoch = await self._queue.claim(self._name)
             self._claimed_at = self._moment()
-        finished = await self._commit()
+        finished, away = 0, None
+        try:
+            finished = await self._commit()
+        except TransientFailure as failure:
+            away = failure
         self.counts.paused = int(self._is_paused is not None and await self._is_paused())
-        if self.counts.paused or len(self._flying) > self._capacity // 2:
-            return finished
-        return finished + await self._fill()
+        if not self.counts.paused and len(self._flying) <= self._capacity // 2:
+            finished += await self._fill()
+        if away is not None:
+            raise away
+        return finished
 
     # --- which are next
 
     async def _fill(self) -> int:
         decided = await self._decided()
-        annulled = await self._annul(decided)
-        if annulled:
+        finished = await self._annul(decided)
+        if finished:
             self._awake.set()
         await self._launch(in_turn(self._free(decided), self._room(), self._launched))
-        return annulled
+        return finished
 
     async def _decided(self) -> Dispatch:
         """Look at a window of the queue; at a wider one, where all of it has to wait."""
@@ -205,7 +246,7 @@ class Gateway:
             statuses = await self._statuses(queue)
             decided = decide(await self._unanswered(queue, statuses), statuses)
             self.counts.waiting = len(decided.wait)
-            if len(queue) < limit or decided.annul or decided.drop or self._free(decided):
+            if len(queue) < limit or self._annulled(decided) or decided.drop or self._free(decided):
                 return decided
             limit *= 2
 
@@ -221,7 +262,7 @@ class Gateway:
         """Those that may be told and are not on their way; no more that failed than may be retried."""
         now = self._moment()
         self._budget = self._budget.passed(now)
-        busy = self._flying.keys() | self._asked
+        busy = self._flying.keys() | self._asked | self._heard
         settled = now >= self._claimed_at + self._inherit_after_s
         idle = [
             one
@@ -250,14 +291,18 @@ class Gateway:
             self._asked -= done
         return [one for one in queue if one.number not in done]
 
+    def _annulled(self, decided: Dispatch) -> list[tuple[QueuedCommand, QueuedCommand]]:
+        """Pairs of which the twins have not been told yet."""
+        return [pair for pair in decided.annul if pair[0].number not in self._heard]
+
     async def _annul(self, decided: Dispatch) -> int:
-        pairs = decided.annul
-        if pairs:
-            await self._reply([self._event(post, _annulled(post), "annulled") for post, _ in pairs])
-        done = [one.number for one in decided.drop] + [one.number for pair in pairs for one in pair]
+        for post, reverse in self._annulled(decided):
+            event = self._event(post, _annulled(post), "annulled")
+            self._tell_twin(_Word(event, (post.number, reverse.number), None))
+            self._awake.set()
+        done = [one.number for one in decided.drop]
         if done:
             await self._queue.finished(self._name, self._epoch, done)
-        self.counts.annulled += len(pairs)
         return len(done)
 
     # --- telling
@@ -292,6 +337,10 @@ class Gateway:
         except Withheld:
             self.counts.withheld += 1
             del self._flying[one.number]
+        except asyncio.CancelledError:
+            if _is_cancelled():
+                raise
+            self._outcomes.append(_Outcome(one, trouble="the connection was given up while it was told"))
         except TransientFailure as error:
             self._outcomes.append(_Outcome(one, trouble=str(error)))
         except Exception as error:  # noqa: BLE001 - top of the task
@@ -313,20 +362,96 @@ class Gateway:
 
     # --- answers
 
-    async def _commit(self) -> int:
-        """Commit what has come in, together; where that fails, it is committed with what comes next."""
-        some = list(self._outcomes)
-        known = [(one.one, one.answer) for one in some if one.answer is not None]
-        troubles = {one.one.number: one.trouble for one in some if one.trouble is not None}
-        if known:
-            await self._reply([self._answer(one, answer) for one, answer in known])
-            await self._queue.finished(self._name, self._epoch, [one.number for one, _ in known])
-        if troubles:
-            await self._queue.stumbled(self._name, self._epoch, troubles)
-        self._outcomes = self._outcomes[len(some) :]
+    async def _commit(self, within_s: float | None = SETTLE_WITHIN_S) -> int:
+        """Commit what has come in, together by host; what fails is committed with what comes next."""
+        some, self._outcomes = self._outcomes, []
+        troubled: dict[int, _Outcome] = {}
         for outcome in some:
+            if outcome.answer is not None:
+                self._hear(outcome, outcome.answer)
+            elif outcome.trouble is not None:
+                troubled[outcome.one.number] = outcome
+            else:
+                self._land(outcome)
+        await self._stumble(troubled)
+        return await self._settled(within_s)
+
+    def _hear(self, outcome: _Outcome, answer: Answer) -> None:
+        """Have the twin told of an answer."""
+        self._tell_twin(_Word(self._answer(outcome.one, answer), (outcome.one.number,), outcome))
+
+    def _tell_twin(self, word: _Word) -> None:
+        self._words.append(word)
+        self._heard.update(word.numbers)
+
+    async def _stumble(self, troubled: Mapping[int, _Outcome]) -> None:
+        if not troubled:
+            return
+        reasons = {
+            number: readable(outcome.trouble or "", REASON_LENGTH_MAX) for number, outcome in troubled.items()
+        }
+        try:
+            await self._queue.stumbled(self._name, self._epoch, reasons)
+        except TransientFailure:
+            self._outcomes += troubled.values()
+            raise
+        for outcome in troubled.values():
             self._land(outcome)
-        return len(known)
+
+    async def _settled(self, within_s: float | None) -> int:
+        """Have each host commit what its twins are to hear, all at once; how many commands that finished.
+
+        Raises: TransientFailure for one that is away; what it did not commit is told it again.
+        """
+        words, self._words = self._words, []
+        fresh: dict[str, list[_Word]] = {}
+        for word in words:
+            host = self._host_of(word.event.subject)
+            if host in self._settling:
+                self._words.append(word)
+            else:
+                fresh.setdefault(host, []).append(word)
+        started = {host: asyncio.create_task(self._settle(some)) for host, some in fresh.items()}
+        self._settling |= started
+        waited = self._settling if within_s is None else started
+        if waited:
+            await asyncio.wait(waited.values(), timeout=within_s)
+        ended = {host: task for host, task in self._settling.items() if task.done()}
+        self._settling = {host: task for host, task in self._settling.items() if host not in ended}
+        failures = [failure for task in ended.values() if (failure := task.exception()) is not None]
+        for failure in sorted(failures, key=lambda one: isinstance(one, TransientFailure)):
+            raise failure
+        return sum(task.result() for task in ended.values())
+
+    async def _settle(self, words: Sequence[_Word]) -> int:
+        try:
+            verdicts = await self._reply([word.event for word in words])
+            told = list(zip(words, verdicts, strict=True))
+            done = [number for word, verdict in told if isinstance(verdict, Taken) for number in word.numbers]
+            if done:
+                await self._queue.finished(self._name, self._epoch, done)
+        except BaseException:
+            self._words += words
+            for word in words:  # others may be told meanwhile
+                self._flying.pop(word.numbers[0], None)
+            raise
+        self._awake.set()
+        for word, verdict in told:
+            self._heard.difference_update(word.numbers)
+            if isinstance(verdict, Rejected):
+                self._not_heard(word, verdict)
+            elif word.outcome is None:
+                self.counts.annulled += 1
+            else:
+                self._land(word.outcome)
+        return len(done)
+
+    def _not_heard(self, word: _Word, verdict: Rejected) -> None:
+        """Its twin cannot be told, by our fault: the command stays, and is looked up once more later."""
+        _log.error("erp_answer_not_taken", erp=self.erp, key=word.event.id, reason=verdict.reason)
+        if word.outcome is not None:
+            trouble = f"answered, and its twin cannot be told: {verdict.reason}"
+            self._outcomes.append(_Outcome(word.outcome.one, trouble=trouble))
 
     def _land(self, outcome: _Outcome) -> None:
         one = outcome.one
@@ -355,9 +480,11 @@ class Gateway:
         }
         match answer:
             case Confirmed(document=document):
-                return self._event(one, PostingConfirmed(document=document, **common), "confirmed")
+                number = readable(document, REASON_LENGTH_MAX)
+                return self._event(one, PostingConfirmed(document=number, **common), "confirmed")
             case Refused(reason=reason):
-                refusal = PostingRejected(reason=reason, again=command.again, **common)
+                said = readable(" ".join(reason.split()), REASON_LENGTH_MAX)
+                refusal = PostingRejected(reason=said, again=command.again, **common)
                 return self._event(one, refusal, "rejected")
 
     def _event(self, one: QueuedCommand, fact: Fact, outcome: str) -> Event:
@@ -372,3 +499,9 @@ class Gateway:
 
 def _annulled(post: QueuedCommand) -> PostingAnnulled:
     return PostingAnnulled(posting_key=post.command.key, version=post.command.version)
+
+
+def _is_cancelled() -> bool:
+    """We, and not what was waited for: its client library cancels that as it gives up a connection."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

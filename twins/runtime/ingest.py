@@ -87,13 +87,16 @@ class Directory:
         await self._each(refs, take)
         return [verdicts[index] for index in range(len(messages))]
 
-    async def take_events(self, events: Sequence[Event]) -> None:
-        """Hand parsed events to their twins' hosts."""
+    async def take_events(self, events: Sequence[Event]) -> list[Verdict]:
+        """Hand parsed events to their twins' hosts. Shape: one verdict an event, in order."""
+        verdicts: dict[int, Verdict] = {}
 
         async def take(host: str, group: list[int]) -> None:
-            await self._calls.take_events(host, [events[index] for index in group])
+            answers = await self._calls.take_events(host, [events[index] for index in group])
+            verdicts.update(zip(group, answers, strict=True))
 
         await self._each({index: event.subject for index, event in enumerate(events)}, take)
+        return [verdicts[index] for index in range(len(events))]
 
     async def post(self, contributions: Sequence[Contribution]) -> None:
         """Carry mail between hosts."""
