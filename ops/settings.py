@@ -190,6 +190,16 @@ class Settings(BaseSettings):
         """``TWINSYNC_API_KEYS=one,two``."""
         return tuple(part for part in value.split(",") if part) if isinstance(value, str) else value
 
+    @field_validator("api_keys")
+    @classmethod
+    def _not_empty(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        """``oms:$KEY`` with no KEY would let in whoever brings none."""
+        for told in value:
+            key, name = _named(told.get_secret_value())
+            if not key.strip():
+                raise ValueError(f"the key of {name!r} is empty")
+        return value
+
     @property
     def key_names(self) -> dict[str, str]:
         """Key → the name of whoever holds it."""

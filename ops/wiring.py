@@ -127,7 +127,6 @@ class Installation:
             self.settings.store_url,
             tuning=self.settings.tuning,
             erp_of=self.settings.erp_of,
-            host_of=self.placement.host_of,
         )
 
     def shadow(self, erp: str) -> SqlShadow:

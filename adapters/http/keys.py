@@ -16,7 +16,7 @@ class Keys:
 
     def __init__(self, keys: Mapping[str, str]) -> None:
         """*keys*: key → the name of whoever holds it."""
-        self._holders = [(key.encode(), name) for key, name in keys.items()]
+        self._holders = [(key.encode(), name) for key, name in keys.items() if key]
 
     def holder(self, x_api_key: bytes, authorization: bytes) -> str | None:
         """By the values of the two headers, which may be empty. None: nobody."""

@@ -87,15 +87,13 @@ class SqlStore(PlacementRows, LetterRows, ErpControlRows, CutoverRows, CommandRo
         *,
         tuning: Tuning | None = None,
         erp_of: Callable[[str], str] = _one_erp,
-        host_of: Callable[[TwinRef], str] | None = None,
     ) -> None:
-        """*erp_of* routes a company to its ERP instance; *host_of* names the host that owns a twin."""
+        """*erp_of* routes a company to its ERP instance."""
         super().__init__(url, tuning)
         self._prepared: dict[str, ManyRows] = {}
         self._numbered: set[str] = set()
         """Sources whose row is known to be there."""
         self._erp_of = erp_of
-        self._host_of = host_of
 
     # --- twins
 
@@ -212,10 +210,7 @@ class SqlStore(PlacementRows, LetterRows, ErpControlRows, CutoverRows, CommandRo
             (many(commands), told),
             (
                 many(mail, "target", "source"),
-                [
-                    rows.register_row(one) | {"host": self._host_of(one.target) if self._host_of else ""}
-                    for one in sent
-                ],
+                [rows.register_row(one) for one in sent],
             ),
         ]
 

@@ -198,6 +198,7 @@ commands = Table(
     *_command_columns(),
     Index("commands_by_erp", "erp", "number"),
     Index("commands_by_priority", "erp", "priority", "number"),
+    sqlite_autoincrement=True,
 )
 
 mail = Table(
@@ -207,7 +208,6 @@ mail = Table(
     Column("source", String, primary_key=True),
     Column("version", BigInteger, nullable=False),
     Column("value", Text),
-    Column("host", String, nullable=False, index=True),
 )
 
 dead_letters = Table(

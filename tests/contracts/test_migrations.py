@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from adapters.sql.migrate import MIGRATIONS
 from adapters.sql.store import SqlStore
 from adapters.sql.tables import metadata, postings
-from canonical.identity import Kind, item, order, shipment, tracking
+from canonical.identity import Kind, item, order, shipment, stock, tracking
 from twins.ports import TwinFilter
 
 MOMENT = "2026-03-02T08:00:00.000000+00:00"
@@ -99,3 +99,33 @@ def _upgrade(connection: Connection, revision: str) -> None:
     config.set_main_option("script_location", str(MIGRATIONS))
     config.attributes["connection"] = connection
     command.upgrade(config, revision)
+
+
+async def test_commands_come_along_and_no_number_is_given_twice(database_url: str) -> None:
+    """A gateway that finishes a command once more must not mean the one that was queued since."""
+    engine = create_async_engine(database_url)
+    written = text(
+        "INSERT INTO commands (erp, twin, key, version, action, posting, sent, attempts, queued_at)"
+        " VALUES ('main', 'order/A', :key, 1, 'post', '{}', 1, 2, :moment)"
+    )
+    async with engine.begin() as connection:
+        await connection.run_sync(_upgrade, "0011")
+        for key in ("payment/1/A", "payment/2/A"):
+            await connection.execute(written, {"key": key, "moment": MOMENT})
+        mail = text(
+            "INSERT INTO mail (target, source, version, host) VALUES ('stock/A@B', 'order/A', 3, 'h')"
+        )
+        await connection.execute(mail)
+    store = SqlStore(database_url)
+    await store.migrate()
+    (letter,) = await store.mail(10)
+    assert (letter.target, letter.source, letter.version) == (stock("A", "B"), order("A"), 3)
+    async with engine.begin() as connection:
+        told = (await connection.execute(text("SELECT number, key, attempts FROM commands"))).all()
+        assert sorted(told) == [(1, "payment/1/A", 2), (2, "payment/2/A", 2)]
+        await connection.execute(text("DELETE FROM commands WHERE number = 2"))
+        await connection.execute(written, {"key": "payment/3/A", "moment": MOMENT})
+        numbers = (await connection.execute(text("SELECT number FROM commands"))).scalars().all()
+    assert sorted(numbers) == [1, 3]
+    await engine.dispose()
+    await store.close()

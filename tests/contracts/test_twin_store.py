@@ -291,6 +291,7 @@ async def test_statuses_cover_every_version(store: SqlStore) -> None:
     key = PostingKey("goods-issue/SHP-1")
     assert await store.statuses([key, PostingKey("none/1")]) == {(key, 1): Status.QUEUED}
     assert set(await store.under("invoice/SHP-1/")) == {(PostingKey("invoice/SHP-1/SO-1"), 1)}
+    assert await store.under("invoice/SHP/") == {}
 
 
 async def test_hosts_commit_side_by_side(store: SqlStore) -> None:
