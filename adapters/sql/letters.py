@@ -53,15 +53,20 @@ class LetterRows(AuditRows):
         row = _row(edited, refused or Rejected(""))
         state = LetterState.REPLAYED if refused is None else LetterState.OPEN
         closed = {"closed_at": now_text(), "closed_by": by}
+        became = {"state": state} | (closed if refused is None else {**_NOT_CLOSED, **_reason(refused)})
+        same = select(dead_letters.c.number).where(
+            dead_letters.c.number == number, dead_letters.c.digest == row["digest"]
+        )
         async with translated(), self._writer.begin() as connection:
-            statement = self._kept().returning(dead_letters.c.number)
-            new = int((await connection.execute(statement, row)).scalar_one())
-            await _change(
-                connection,
-                new,
-                {"state": state, "replaces": number} | (closed if refused is None else {}),
-            )
-            await _change(connection, number, {"state": LetterState.REPLACED, "replaced_by": new, **closed})
+            if (await connection.execute(same)).first() is not None:  # but for its content type
+                new = number
+                await _change(connection, number, became | {"content_type": row["content_type"]})
+            else:
+                statement = self._kept().returning(dead_letters.c.number)
+                new = int((await connection.execute(statement, row)).scalar_one())
+                await _change(connection, new, became | {"replaces": number})
+                gone = {"state": LetterState.REPLACED, "replaced_by": new}
+                await _change(connection, number, gone | closed)
             detail = {"replaced_by": new, "diff": diff, "became": state} | _said(refused)
             await connection.execute(
                 audit.insert(), audit_row(by, "edit and replay", f"dead-letter/{number}", detail)
@@ -118,9 +123,12 @@ async def _change(connection: AsyncConnection, number: int, values: Row) -> None
     await connection.execute(update(dead_letters).where(dead_letters.c.number == number).values(values))
 
 
+_NOT_CLOSED: Row = {"closed_at": None, "closed_by": None}
+
+
 def _outcome(by: str, one: Settled) -> Row:
     if one.refused is not None:
-        return {"state": one.state, "closed_at": None, "closed_by": None} | _reason(one.refused)
+        return {"state": one.state, **_NOT_CLOSED, **_reason(one.refused)}
     return {"state": one.state, "closed_at": now_text(), "closed_by": by, "why": one.why}
 
 

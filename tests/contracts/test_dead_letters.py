@@ -136,6 +136,27 @@ async def test_an_edited_letter_stands_for_the_one_it_replaces(
     assert deed.detail["diff"] == "-a\n+b"
 
 
+@pytest.mark.parametrize("refused", [None, Rejected("still wrong", "data")])
+async def test_a_letter_of_which_only_the_content_type_is_edited_stays_the_same_letter(
+    store: SqlStore, refused: Rejected | None
+) -> None:
+    number = await kept(store)
+    found = await store.letter(number)
+    assert found is not None
+    edited = replace(found[1], content_type="application/cloudevents+json")
+    assert await store.replace("ops", number, edited, refused, "-a\n+b") == number
+    after = await store.letter(number)
+    assert after is not None
+    assert after[1] == edited
+    assert (after[0].replaces, after[0].replaced_by) == (None, None)
+    if refused is None:
+        assert (after[0].state, after[0].closed_by) == (LetterState.REPLAYED, "ops")
+    else:
+        assert (after[0].state, after[0].closed_by) == (LetterState.OPEN, None)
+        assert (after[0].reason, after[0].field) == ("still wrong", "data")
+    assert (await store.open_letters())[0] == (refused is not None)
+
+
 async def test_how_many_are_open_and_since_when(store: SqlStore) -> None:
     assert await store.open_letters() == (0, None)
     number = await kept(store)

@@ -453,6 +453,35 @@ async def test_a_host_that_is_away_keeps_no_other_from_forgetting_what_is_idle(s
     assert not one.resident_twins()
 
 
+async def test_a_host_that_is_away_keeps_no_other_duty_from_being_done(
+    store: FickleStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, _ = await with_letters_for_one_that_is_away(store)
+    looked = []
+
+    async def look_around() -> None:
+        looked.append(await store.mail(1))
+
+    monkeypatch.setattr(one, "look_around", look_around)
+    for _ in range(2):
+        with pytest.raises(TransientFailure):
+            await one.sweep()
+    assert len(looked) == 2
+
+
+async def test_a_letter_that_breaks_its_twin_keeps_no_other_from_being_heard(store: FickleStore) -> None:
+    one, store.breaks_on = host(store), order("SO-4")
+    for number in range(8):
+        if number != 4:
+            await one.take(messages(placed(order=f"SO-{number}")))
+    letters = [Contribution(item("SKU-9"), order(f"SO-{number}"), 3, None) for number in range(8)]
+    await one.absorb(letters)
+    heard = {
+        target for effects in store.committed for target, source in effects.registers if source.key == "SKU-9"
+    }
+    assert heard == {order(f"SO-{number}") for number in range(8) if number != 4}
+
+
 async def test_reading_an_unknown_twin_leaves_no_trace(store: FickleStore) -> None:
     one = host(store)
     assert await document(one, order("SO-404")) is None

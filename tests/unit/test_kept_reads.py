@@ -151,6 +151,22 @@ async def test_an_answer_that_was_overtaken_by_a_commit_is_not_kept_for_later(st
         assert [await replica.read(order(ORDER))] == await one.read(Aspect.DOCUMENT, [order(ORDER)])
 
 
+async def test_readers_of_many_twins_with_actors_of_their_own_leave_nothing_behind() -> None:
+    """Such an actor has no board, and there are as many as anybody asks for."""
+    asked = []
+
+    async def ask(name: str) -> Place | None:
+        asked.append(name)
+        return None
+
+    boards = Boards(ask)
+    for number in range(100):
+        assert boards.stamp(f"order/SO-{number}", order(f"SO-{number}")) is None
+    await asyncio.sleep(0)
+    assert asked == []
+    assert not boards._asked_at
+
+
 async def test_what_may_have_been_committed_is_asked_for(
     store: FickleStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
@@ -247,21 +247,30 @@ class HostActor(Watched, TwinHost):
         """Where processes of this machine see what changes here."""
         return None if self._board is None else self._board.place
 
-    async def sweep(self) -> int:
+    async def look_around(self) -> None:
         """The first host also keeps as many ingest actors as the queues need, wakes those without a broker,
-        asks for what is missing, counts dead letters, and reconciles when it is due.
+        asks for what is missing, counts dead letters, and reconciles when it is due: each of it, whatever
+        becomes of the rest. Raises: Fenced; TransientFailure.
         """
-        overdue = await super().sweep()
         self._check_needed()
+        failures: list[TransientFailure] = []
+        for duty in self._duties():
+            try:
+                await duty
+            except TransientFailure as failure:
+                failures.append(failure)
+        if failures:
+            raise failures[0]
+
+    def _duties(self) -> Iterator[Awaitable[object]]:
         if self._ingests is not None:
-            await self._ingests.look()
+            yield self._ingests.look()
         if self._leads:
-            await wake(self._wiring)
-            await self._gaps.look()
-            await self._letters.look(self._dead_letters, self._clock.now())
+            yield wake(self._wiring)
+            yield self._gaps.look()
+            yield self._letters.look(self._dead_letters, self._clock.now())
         if self._schedule is not None:
-            await self._schedule.look()
-        return overdue
+            yield self._schedule.look()
 
     def _check_needed(self) -> None:
         """An actor of one twin that lives elsewhere has nothing to do; a new one may be about to have it."""
@@ -562,14 +571,15 @@ async def start(wiring: Wiring) -> None:
     store = wiring.store()
     try:
         placement = await store.configure(wiring.placement)
+        hosts = [start_host(wiring, name) for name in placement.pooled_names()]
+        gateways = [
+            _RemoteGateway.options(name=_gateway_name(erp), **_ACTOR).remote(wiring, erp)
+            for erp in wiring.erps
+        ]
+        await asyncio.gather(*(actor.ready.remote() for actor in (*hosts, *gateways)))
+        await end_unneeded(store)
     finally:
         await store.close()
-    hosts = [start_host(wiring, name) for name in placement.pooled_names()]
-    gateways = [
-        _RemoteGateway.options(name=_gateway_name(erp), **_ACTOR).remote(wiring, erp) for erp in wiring.erps
-    ]
-    await asyncio.gather(*(actor.ready.remote() for actor in (*hosts, *gateways)))
-    await end_unneeded(placement)
     ingests = [start_ingest(wiring, name) for name in _least_ingests(wiring)]
     await asyncio.gather(*(ingest.ready.remote() for ingest in ingests))
 
@@ -657,10 +667,13 @@ def _running() -> list[str]:
     return [str(one["name"]) for one in known if one["namespace"] == NAMESPACE]
 
 
-async def end_unneeded(placement: Placement) -> None:
-    """End the hosts that have no twin left, once what they have in hand is committed."""
+async def end_unneeded(placements: Placements) -> None:
+    """End the hosts that have no twin left, once what they have in hand is committed.
+
+    Each is asked for anew: others may change the placement meanwhile.
+    """
     for name in running_hosts():
-        if placement.names(name):
+        if (await placements.placement()).names(name):
             continue
         try:
             host = ray.get_actor(name, NAMESPACE)

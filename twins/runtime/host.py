@@ -302,7 +302,20 @@ class TwinHost:
     async def absorb(self, contributions: Sequence[Contribution]) -> None:
         """Take in what twins of other hosts maintain here. Raises: Elsewhere, having taken none of it."""
         if contributions:
-            await self._gathering.take((), contributions)
+            await self._hear(contributions)
+
+    async def _hear(self, letters: Sequence[Contribution], *, may_wait: bool = False) -> None:
+        """After some failed by our fault: take in the others. What is not taken in stays in the mail."""
+        try:
+            await self._gathering.take((), letters, may_wait=may_wait)
+        except (TransientFailure, Fenced):
+            raise
+        except Exception:  # noqa: BLE001 - top of the loop
+            _log.exception("mail_failed", host=self.name, letters=len(letters), target=str(letters[0].target))
+            if len(letters) > 1:
+                middle = len(letters) // 2
+                await self._hear(letters[:middle], may_wait=may_wait)
+                await self._hear(letters[middle:], may_wait=may_wait)
 
     async def _take(
         self, events: list[Event], had_turn: asyncio.Event | None = None, *, messages: int = 0
@@ -635,7 +648,7 @@ class TwinHost:
                 await asyncio.wait([before])
             for first in range(0, len(letters), self._crowd):
                 started = monotonic()
-                await self._gathering.take((), letters[first : first + self._crowd], may_wait=True)
+                await self._hear(letters[first : first + self._crowd], may_wait=True)
                 if not self._portions.is_quiet(monotonic()):
                     await asyncio.sleep((monotonic() - started) * (1 / CROWD_SHARE - 1))
 
@@ -887,8 +900,14 @@ class TwinHost:
             await self._rest()
             await self._make_sure()
             self._passivate()
-        await self._sweep_mail()  # last: whoever is away must keep this host from nothing
+        try:
+            await self.look_around()
+        finally:
+            await self._sweep_mail()  # last: whoever is away must keep this host from nothing
         return len(overdue)
+
+    async def look_around(self) -> None:
+        """What else is to be done in each sweep."""
 
     async def _sweep_mail(self) -> None:
         """Some of what waits at a time, going round: what cannot be delivered hides nothing."""

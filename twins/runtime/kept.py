@@ -9,6 +9,7 @@ from time import monotonic
 
 from canonical.errors import TransientFailure
 from canonical.identity import TwinRef
+from twins.core.placement import is_dedicated
 from twins.runtime.coalesce import Answer, Reads, awaited
 from twins.runtime.host import Aspect
 from twins.runtime.ingest import Directory
@@ -48,7 +49,9 @@ class Boards:
         self._asking: set[asyncio.Task[None]] = set()
 
     def stamp(self, host: str, ref: TwinRef, placement: int = 0) -> int | None:
-        """What `BoardReader.stamp` says; None, too, while there is no board."""
+        """What `BoardReader.stamp` says; None, too, where there is no board: an actor of one twin has none."""
+        if is_dedicated(host):
+            return None
         board = self._boards.get(host)
         if board is None:
             self._look_for(host, placement)

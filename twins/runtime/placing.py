@@ -86,7 +86,7 @@ async def _change(
     await _start(wiring, names)
     now = before if change(before) == before else await placements.place(change)
     await in_time({name: _look(name) for name in running_hosts()}, LOOK_WITHIN_S)
-    await end_unneeded(await placements.placement())
+    await end_unneeded(placements)
     _log.info("placed", version=now.version, pooled_hosts=now.pooled_hosts, pinned=len(now.pinned))
     return now
 
