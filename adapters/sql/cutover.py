@@ -148,6 +148,7 @@ async def _move(connection: AsyncConnection, moved: Sequence[QueuedCommand], erp
 async def _told_in_shadow(connection: AsyncConnection, erp: str) -> set[tuple[str, int, str]]:
     """(key, version, action) of all that may have reached it."""
     unsent = select(shadow_commands).where(shadow_commands.c.erp == erp, shadow_commands.c.sent == 0)
+    unsent = unsent.with_for_update()  # its gateway must not begin to tell them now
     waiting = {(row.key, row.version, row.action) for row in await connection.execute(unsent)}
     copies = await connection.run_sync(copies_of, erp)
     told = {(str(one.key), one.version, Action.POST.value) for some in copies.values() for one in some}

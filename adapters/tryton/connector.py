@@ -97,11 +97,11 @@ class TrytonConnector:
             command.idempotency_key, posting.event_date, posting_date, sign=-1 if reverses else 1
         )
         ids = await self._ids(posting, company, party, linked)
+        wanted: Net = net(booked(entries(posting), company.accounts, party.id))
+        made = drafts(posting, heading, ids)
         if reverses:
-            wanted = await self._mirrored(command)
-        else:
-            wanted = net(booked(entries(posting), company.accounts, party.id))
-        return _Job(company, heading, drafts(posting, heading, ids), wanted)
+            wanted = await self._mirrored(command, came_to_nothing=not made and not any(wanted.values()))
+        return _Job(company, heading, made, wanted)
 
     async def _linked(self, posting: Posting) -> list[Moved]:
         """The goods that are invoiced or credited, where Tryton has moved them."""
@@ -144,10 +144,12 @@ class TrytonConnector:
             moves,
         )
 
-    async def _mirrored(self, command: Command) -> Net:
-        """Raises: Objection where there is nothing to mirror."""
+    async def _mirrored(self, command: Command, *, came_to_nothing: bool) -> Net:
+        """*came_to_nothing*: so no document was made of it. Raises: Objection where one is missing."""
         key = f"{command.key}{Command.SEPARATOR}{command.version}"
         posted = await self._documents.find(key)
+        if came_to_nothing and not posted:
+            return {}
         if not finished(posted):
             raise Objection(f"there is no finished document of {key} to reverse")
         return net(mirror(await self._documents.lines(posted)))

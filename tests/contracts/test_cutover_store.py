@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
+from adapters.sql import cutover
 from adapters.sql.shadows import SqlShadow
 from adapters.sql.store import SqlStore
 from canonical.errors import RejectedMessage
@@ -96,6 +98,29 @@ async def test_a_promotion_divides_what_was_sent_from_what_was_not(
     assert f"{sent.key}@2" not in await names(store, "cloud"), "its copy is still there"
     with pytest.raises(RejectedMessage):
         await store.promote("cloud")
+
+
+async def test_a_shadow_is_told_nothing_by_its_own_gateway_that_is_being_moved(
+    store: SqlStore, shadow: SqlShadow, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or the instance, which is live now, would be told it a second time without being asked first."""
+    await store.shadow("cloud", of="main")
+    await desk.plan(post(payment("P")))
+    own = await shadow.claim("shadow-cloud")
+    (copy,) = await shadow.queued("cloud", 10)
+    sending: list[asyncio.Task[set[int]]] = []
+    looked = cutover._told_in_shadow
+
+    async def then_its_gateway_goes_on(*arguments: Any) -> Any:
+        told = await looked(*arguments)
+        sending.append(asyncio.create_task(shadow.sending("shadow-cloud", own, "cloud", [copy.number])))
+        await asyncio.sleep(0.3)
+        return told
+
+    monkeypatch.setattr(cutover, "_told_in_shadow", then_its_gateway_goes_on)
+    await store.promote("cloud")
+    (moved,) = await store.queued("cloud", 10)
+    assert moved.sent or await sending[0] == set()
 
 
 async def test_a_number_never_comes_again_in_a_shadows_queue(

@@ -204,6 +204,18 @@ async def test_a_customer_that_tryton_does_not_know_is_a_walk_in_one(connector: 
     assert found["party"]["code"] == "WALK-IN"
 
 
+async def test_what_came_to_nothing_is_taken_back_by_nothing(
+    connector: TrytonConnector, books: TrytonBooks
+) -> None:
+    """Its next version would wait for it for ever."""
+    nothing = replace(payment(), amount=D("0.00"))
+    assert await connector.tell(post(nothing)) == Confirmed(NOT_BOOKED)
+    assert await connector.tell(reverse(nothing)) == Confirmed(NOT_BOOKED)
+    assert not await held(books)
+    assert isinstance(await connector.tell(post(payment(), 2)), Confirmed)
+    assert list(await held(books)) == [f"{payment().key}@2"]
+
+
 async def test_what_was_never_posted_cannot_be_reversed(connector: TrytonConnector) -> None:
     answer = await connector.tell(reverse(payment()))
     assert isinstance(answer, Refused)

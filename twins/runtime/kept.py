@@ -49,7 +49,7 @@ class Boards:
         self._asking: set[asyncio.Task[None]] = set()
 
     def stamp(self, host: str, ref: TwinRef, placement: int = 0) -> int | None:
-        """What `BoardReader.stamp` says; None, too, where there is no board: an actor of one twin has none."""
+        """What `BoardReader.stamp` says; None, too, where there is no board, as of an actor of one twin."""
         if is_dedicated(host):
             return None
         board = self._boards.get(host)
