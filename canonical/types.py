@@ -64,7 +64,9 @@ Identifier = Annotated[
 ]
 Text = Annotated[str, StringConstraints(max_length=2_000, pattern=r"^[^\x00]*$")]
 """Of several lines if need be. PostgreSQL stores no NUL."""
-Whole = Annotated[int, Field(ge=-(2**63), lt=2**63), BeforeValidator(_small)]
+WHOLE_MAX = 2**63 - 1
+"""What a database takes for a whole number."""
+Whole = Annotated[int, Field(ge=-WHOLE_MAX - 1, le=WHOLE_MAX), BeforeValidator(_small)]
 Moment = Annotated[AwareDatetime, AfterValidator(_utc), BeforeValidator(_dated)]
 Occurred = Annotated[Moment, AfterValidator(_not_too_early)]
 """When a partner says that something happened: it becomes the time of an event."""

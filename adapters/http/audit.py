@@ -8,9 +8,13 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic_core import to_json
 
+from canonical.types import WHOLE_MAX
 from twins.ports import Audit
 
 PAGE_DEFAULT, PAGE_MAX = 50, 500
+
+
+Cursor = Annotated[int | None, Query(le=WHOLE_MAX, description="next_cursor of the page before")]
 
 
 def asked_by(request: Request) -> str:
@@ -26,7 +30,7 @@ def routes(audit: Audit) -> APIRouter:
         subject: Annotated[
             str | None, Query(description="what it was done to, such as dead-letter/7 or erp/main")
         ] = None,
-        cursor: Annotated[int | None, Query(description="next_cursor of the page before")] = None,
+        cursor: Cursor = None,
         limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = PAGE_DEFAULT,
     ) -> Response:
         """Who did what by hand, when and why; the newest first."""

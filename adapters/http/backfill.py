@@ -32,7 +32,7 @@ class HttpBackfill:
                 answer = await client.post(address, json=request(gap))
         except httpx.HTTPError as error:
             raise TransientFailure(f"{address}: {error!r}") from error
-        if answer.is_error:
+        if not answer.is_success:  # a redirection is not followed: nobody was asked
             raise TransientFailure(f"{address} answered {answer.status_code}")
         return True
 

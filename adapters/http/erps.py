@@ -18,7 +18,7 @@ from adapters.http.cutover import Report, cutover_routes
 from adapters.http.problems import Problem
 from canonical.envelope import Event
 from canonical.facts.erp import PostingResent
-from canonical.types import Identifier, Text
+from canonical.types import WHOLE_MAX, Identifier, Text
 from twins.core.breaker import Circuit
 from twins.core.dispatch import QueuedCommand, priority
 from twins.ports import (
@@ -208,7 +208,7 @@ def _place(cursor: str | None) -> tuple[str, int] | None:
     if cursor is None:
         return None
     key, _, version = cursor.rpartition("@")
-    if not key or not version.isdecimal():
+    if not key or not version.isdecimal() or len(version) > len(str(WHOLE_MAX)) - 1:
         raise Problem(422, "Message refused", f"{cursor!r} is no cursor", field="cursor")
     return key, int(version)
 

@@ -11,10 +11,11 @@ from fastapi.responses import Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic_core import to_json
 
-from adapters.http.audit import asked_by
+from adapters.http.audit import Cursor, asked_by
 from adapters.http.problems import Problem
 from canonical.damaged import spread
 from canonical.envelope import BODY_BYTES_MAX
+from canonical.types import WHOLE_MAX
 from twins.ports import DeadLetters, Fault, Letter, LetterFilter, LetterState, Publication, Rejected, Verdict
 
 PAGE_DEFAULT, PAGE_MAX = 50, 500
@@ -74,7 +75,7 @@ class Several(_Asked):
     source: str | None = None
     type: str | None = None
     since: AwareDatetime | None = None
-    cursor: int | None = None
+    cursor: Annotated[int | None, Field(le=WHOLE_MAX)] = None
     limit: Annotated[int, Field(ge=1, le=PAGE_MAX)] = PAGE_MAX
 
     @property
@@ -121,7 +122,7 @@ def routes(letters: DeadLetters, desk: Desk) -> APIRouter:
         source: str | None = None,
         type: str | None = None,
         since: Annotated[AwareDatetime | None, Query(description="seen at or after")] = None,
-        cursor: Annotated[int | None, Query(description="next_cursor of the page before")] = None,
+        cursor: Cursor = None,
         limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = PAGE_DEFAULT,
     ) -> Response:
         """Messages that were refused: why, whose fault it is, and what became of them; the newest first."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -137,7 +136,7 @@ def _erps(service: Reconciling, asked: Asked) -> tuple[str, ...]:
 def _file(told: str | None, name: str) -> bytes | None:
     try:
         return None if told is None else base64.b64decode(told, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:
         raise RejectedMessage(str(error), field=name) from error
 
 

@@ -154,14 +154,21 @@ async def test_backfill_over_http_tells_whoever_speaks_for_the_longest_prefix() 
 
     def answer(request: httpx.Request) -> httpx.Response:
         told.append((str(request.url), request.content))
-        return httpx.Response(503 if "broken" in str(request.url) else 202)
+        status = 503 if "broken" in str(request.url) else 301 if "moved" in str(request.url) else 202
+        return httpx.Response(status, headers={"location": "https://elsewhere/"})
 
-    addresses = {"/wms/": "http://wms/gaps", "/wms/DC-1": "http://dc1/gaps", "/edi": "http://broken/"}
+    addresses = {
+        "/wms/": "http://wms/gaps",
+        "/wms/DC-1": "http://dc1/gaps",
+        "/edi": "http://broken/",
+        "/tms": "http://moved/",
+    }
     backfill = HttpBackfill(addresses, transport=httpx.MockTransport(answer))
     assert await backfill.ask(GAP)
     assert await backfill.ask(replace(GAP, source="/wms/DC-2"))
     assert not await backfill.ask(replace(GAP, source="/oms"))
     assert [url for url, _ in told] == ["http://dc1/gaps", "http://wms/gaps"]
     assert b'"first":5' in told[0][1].replace(b" ", b"")
-    with pytest.raises(TransientFailure):
-        await backfill.ask(replace(GAP, source="/edi/856"))
+    for source in ("/edi/856", "/tms"):
+        with pytest.raises(TransientFailure):
+            await backfill.ask(replace(GAP, source=source))

@@ -112,3 +112,17 @@ async def test_what_is_dated_ahead_is_refused_by_the_host_until_its_time_has_com
     (taken,) = await host.take([message])
     assert not isinstance(taken, Rejected)
     assert AHEAD.time > DAY + timedelta(days=365)
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/audit?cursor={}", "/v1/dead-letters?cursor={}", "/v1/rejections?cursor=invoice/S/O@{}"]
+)
+async def test_a_cursor_beyond_all_numbers_is_refused(http: httpx.AsyncClient, path: str) -> None:
+    answer = await http.get(path.format(10**20))
+    assert answer.status_code == 422, answer.text
+
+
+async def test_a_file_that_is_no_base64_is_refused_by_its_name(http: httpx.AsyncClient) -> None:
+    for told in ("!", "\u00e9"):
+        answer = await http.post("/v1/reconciliations", json={"stock": told})
+        assert answer.status_code == 422, answer.text

@@ -198,6 +198,15 @@ async def test_what_if_refuses_what_could_not_be_taken(http: Http) -> None:
     assert (answer.status_code, answer.json()["field"]) == (422, "0.data.lines.0.quantity")
 
 
+async def test_what_if_of_what_concerns_too_many_is_refused(
+    told: Http, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inquiry, "TWINS_MAX", 2)
+    content = batch([placed(1, 500, "SO-9")])
+    answer = await told.post("/v1/twins:simulate", content=content, headers={"Content-Type": BATCH})
+    assert (answer.status_code, answer.json()["field"]) == (422, "subject")
+
+
 async def test_a_moment_without_an_offset_is_refused_and_names_the_field(told: Http) -> None:
     answer = await told.get(f"/v1/orders/{ORDER}", params={"as_of": "2026-03-02T18:00:00"})
     assert (answer.status_code, answer.json()["field"]) == (422, "as_of")

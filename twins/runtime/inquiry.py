@@ -170,7 +170,7 @@ class Inquiry:
     # --- what might come
 
     async def what_if(self, events: Sequence[Event]) -> list[Outcome]:
-        """What *events* would make of the twins as they are stored now."""
+        """What *events* would make of the twins as they are stored now. Raises: RejectedMessage: too many."""
         before: dict[TwinRef, Snapshot] = {}
         twins: dict[TwinRef, Twin] = {}
         batch = Batch(twins, lambda ref: True)
@@ -178,6 +178,8 @@ class Inquiry:
         subjects = {event.subject for event in events}
         while True:
             missing = batch.missing()
+            if len(twins) + len(missing) > TWINS_MAX:
+                raise RejectedMessage(f"it concerns more than {TWINS_MAX} twins", field="subject")
             whole = [ref for ref in missing if ref in subjects]
             for refs, all_of_it in ((whole, True), ([ref for ref in missing if ref not in subjects], False)):
                 for ref, stored in (await self._store.load(refs, whole=all_of_it)).items() if refs else ():
