@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,6 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from ops.wiring import Installation
+from twins.runtime.gateway import gateway_name
 from twins.runtime.reconcile.schedule import DIFFERENCES
 
 Figures = dict[tuple[str, str], dict[str, float]]
@@ -100,7 +101,9 @@ DIFFERENCES_MEANING = "What the last reconciliation found, where it is scheduled
 
 READY_NAME = "twinsync_ready"
 READY_MEANING = "1 where what readiness asks answers: database, hosts, broker"
-NAMES = frozenset({*(entry.name for entry in CATALOGUE), DIFFERENCES_NAME, READY_NAME})
+RUNNING_NAME = "twinsync_erp_running"
+RUNNING_MEANING = "1 where the ERP's gateway answers"
+NAMES = frozenset({*(entry.name for entry in CATALOGUE), DIFFERENCES_NAME, READY_NAME, RUNNING_NAME})
 """Of all metrics; in the text format a counter's ends in ``_total``."""
 
 
@@ -115,7 +118,7 @@ async def exposition(
     """
     registry = CollectorRegistry()
     figures, states = await asyncio.gather(read(installation), ready())
-    registry.register(_Snapshot(figures, states))
+    registry.register(_Snapshot(figures, states, installation.erps))
     return generate_latest(registry), CONTENT_TYPE_LATEST
 
 
@@ -123,6 +126,7 @@ async def exposition(
 class _Snapshot:
     figures: Figures
     ready: Mapping[str, bool]
+    erps: Sequence[str]
 
     def collect(self) -> Iterator[Metric]:
         for entry in CATALOGUE:
@@ -134,6 +138,7 @@ class _Snapshot:
             yield metric
         yield self._differences()
         yield self._ready()
+        yield self._running()
 
     def _differences(self) -> Metric:
         metric = GaugeMetricFamily(DIFFERENCES_NAME, DIFFERENCES_MEANING, labels=("kind",))
@@ -147,4 +152,12 @@ class _Snapshot:
         metric = GaugeMetricFamily(READY_NAME, READY_MEANING, labels=("check",))
         for check, succeeds in self.ready.items():
             metric.add_metric((check,), float(succeeds))
+        return metric
+
+    def _running(self) -> Metric:
+        """Whoever is gone tells nothing of itself, and no other figure of it would raise an alarm."""
+        metric = GaugeMetricFamily(RUNNING_NAME, RUNNING_MEANING, labels=("actor",))
+        for erp in self.erps:
+            actor = gateway_name(erp)
+            metric.add_metric((actor,), float(("gateway", actor) in self.figures))
         return metric

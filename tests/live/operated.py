@@ -126,9 +126,16 @@ class Operated:
 
     def freeze_hosts(self) -> None:
         """All that would replace one another: hosts and ingest hang at once, as on a machine that swaps."""
+        self._freeze(b"ray::HostActor", b"ray::IngestActor")
+
+    def freeze_gateway(self) -> None:
+        """With all that would replace it."""
+        self._freeze(b"ray::GatewayActor", b"ray::HostActor", b"ray::IngestActor")
+
+    def _freeze(self, *titles: bytes) -> None:
         assert self._process is not None
-        frozen = [pid for pid in family(self._process.pid) if _is_frozen_first(pid)]
-        assert len(frozen) >= 2
+        frozen = [pid for pid in family(self._process.pid) if _is_one_of(pid, titles)]
+        assert len(frozen) >= len(titles)
         for pid in frozen:
             os.kill(pid, signal.SIGSTOP)
 
@@ -259,10 +266,9 @@ class Operated:
             (programs / name).chmod(0o755)
 
 
-def _is_frozen_first(pid: int) -> bool:
+def _is_one_of(pid: int, titles: tuple[bytes, ...]) -> bool:
     with contextlib.suppress(OSError):
-        title = Path(f"/proc/{pid}/cmdline").read_bytes()
-        return title.startswith((b"ray::HostActor", b"ray::IngestActor"))
+        return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(titles)
     return False
 
 

@@ -228,6 +228,12 @@ def test_hosts_away(site: Operated) -> None:
     site.tried(rule("HostsAway"), site.freeze_hosts, by_hand={"restart-twinsync": site.restart})
 
 
+def test_erp_gateway_away(site: Operated) -> None:
+    again = {"restart-twinsync": site.restart}
+    printed = site.tried(rule("ErpGatewayAway"), site.freeze_gateway, by_hand=again)
+    assert "not running" in printed
+
+
 def test_after_all_that_no_posting_was_made_twice(site: Operated) -> None:
     keys = [one["posting"]["key"] for one in site.documents()]
     assert sorted(keys) == sorted(set(keys))

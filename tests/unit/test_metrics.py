@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from ops.metrics import NAMES, exposition
 from ops.settings import Settings
 from ops.wiring import Installation
@@ -41,6 +43,15 @@ async def test_figures_are_told_by_actor_and_readiness_by_check(tmp_path: Path) 
         Sample("twinsync_ready", {"check": "hosts"}, 1.0),
     ]
     assert {one.metric.removesuffix("_total") for one in found[1:]} <= NAMES
+
+
+async def test_a_gateway_that_does_not_answer_is_told_of_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TWINSYNC_ERPS", '{"main": {"connector": "amqp"}, "cloud": {"connector": "amqp"}}')
+    found = await scraped(tmp_path, {("gateway", "gateway-main"): {}}, {})
+    running = {one.labels["actor"]: one.value for one in found if one.metric == "twinsync_erp_running"}
+    assert running == {"gateway-main": 1.0, "gateway-cloud": 0.0}
 
 
 async def test_a_figure_that_an_actor_does_not_have_is_left_out(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ from twins.runtime.cores import keep_to_one_core
 from twins.runtime.crew import Crew
 from twins.runtime.expiring import Expiring
 from twins.runtime.gaps import GapWatch
-from twins.runtime.gateway import Gateway
+from twins.runtime.gateway import Gateway, gateway_name
 from twins.runtime.host import Aspect, Residency, TwinHost
 from twins.runtime.in_time import in_time
 from twins.runtime.ingest import Directory
@@ -527,13 +527,9 @@ class RayCalls:
 async def nudge_gateways(erps: Sequence[str]) -> None:
     for erp in erps:
         try:
-            await ray.get_actor(_gateway_name(erp), NAMESPACE).nudge.remote()
+            await ray.get_actor(gateway_name(erp), NAMESPACE).nudge.remote()
         except (RayActorError, ValueError) as error:
             raise TransientFailure(f"gateway {erp} cannot be reached: {error}") from error
-
-
-def _gateway_name(erp: str) -> str:
-    return f"gateway-{erp}"
 
 
 # --- start -----------------------------------------------------------------------------------------------
@@ -573,7 +569,7 @@ async def start(wiring: Wiring) -> None:
         placement = await store.configure(wiring.placement)
         hosts = [start_host(wiring, name) for name in placement.pooled_names()]
         gateways = [
-            _RemoteGateway.options(name=_gateway_name(erp), **_ACTOR).remote(wiring, erp)
+            _RemoteGateway.options(name=gateway_name(erp), **_ACTOR).remote(wiring, erp)
             for erp in wiring.erps
         ]
         await asyncio.gather(*(actor.ready.remote() for actor in (*hosts, *gateways)))
@@ -589,7 +585,7 @@ async def wake(wiring: Wiring) -> None:
 
     An ingest that may come and go is woken too, and not missed.
     """
-    names = [*_least_ingests(wiring), *(_gateway_name(erp) for erp in wiring.erps)]
+    names = [*_least_ingests(wiring), *(gateway_name(erp) for erp in wiring.erps)]
     further = set(ingest_names(_running())) - set(names)
     await asyncio.gather(*map(_wake, further), return_exceptions=True)
     try:
@@ -692,7 +688,7 @@ async def stop(wiring: Wiring) -> None:
     """End the actors of this installation, ingest first; what is committed stays, the rest comes again."""
     ingests = ingest_names(_running())
     await asyncio.gather(*map(_stop_ingest, ingests))
-    gateways = (_gateway_name(erp) for erp in wiring.erps)
+    gateways = (gateway_name(erp) for erp in wiring.erps)
     await _end({*ingests, *gateways, *running_hosts()})
     await _end(set(ingest_names(_running())))  # the first host may have started one meanwhile
 
@@ -721,7 +717,7 @@ async def metrics(wiring: Wiring) -> dict[tuple[str, str], dict[str, float]]:
     """
     names = [("host", name) for name in running_hosts() if not _is_one_of_a_kind(wiring, name)]
     names += [("ingest", name) for name in ingest_names(_running())]
-    names += [("gateway", _gateway_name(erp)) for erp in wiring.erps]
+    names += [("gateway", gateway_name(erp)) for erp in wiring.erps]
     return await in_time({who: figures_of(who[1]) for who in names}, METRICS_WITHIN_S)
 
 
@@ -734,11 +730,5 @@ async def figures_of(name: str) -> dict[str, float]:
 
 
 async def gateways(wiring: Wiring) -> dict[str, dict[str, float]]:
-    """Figures of the gateways that run, by ERP."""
-    found: dict[str, dict[str, float]] = {}
-    for erp in wiring.erps:
-        try:
-            found[erp] = await ray.get_actor(_gateway_name(erp), NAMESPACE).metrics.remote()
-        except (RayActorError, RayTaskError, ValueError) as error:
-            _log.info("gateway_not_running", erp=erp, reason=str(error))
-    return found
+    """Figures of the gateways that answer in time, by ERP."""
+    return await in_time({erp: figures_of(gateway_name(erp)) for erp in wiring.erps}, METRICS_WITHIN_S)

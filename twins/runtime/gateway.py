@@ -139,7 +139,7 @@ class Gateway:
         self._moment = moment
         self._draw = draw
         self._awake = asyncio.Event()
-        self._name = name or f"gateway-{erp}"
+        self._name = name or gateway_name(erp)
         self._inherit_after_s = inherit_after_s
         self._epoch = 0
         self._claimed_at = 0.0
@@ -495,6 +495,11 @@ class Gateway:
             time=self._clock.now(),
             fact=fact,
         )
+
+
+def gateway_name(erp: str) -> str:
+    """Of the actor, and of who holds its epoch."""
+    return f"gateway-{erp}"
 
 
 def _annulled(post: QueuedCommand) -> PostingAnnulled:
