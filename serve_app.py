@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -32,6 +33,7 @@ from twins.runtime.ingest import Directory
 from twins.runtime.inquiry import Inquiry
 from twins.runtime.kept import Boards, KeptReads
 from twins.runtime.letters import LetterDesk
+from twins.runtime.moving import level
 
 _log = structlog.get_logger()
 
@@ -103,13 +105,18 @@ def _service(installation: Installation) -> Service:
             partial(placing.resize, installation, store),
             partial(placing.pin, installation, store),
             partial(placing.unpin, installation, store),
-            partial(placing.level, installation),
+            partial(_levelled, installation),
             store,
         ),
         checks=checks,
         latest=lambda: datetime.now(UTC) + installation.ahead_max,
         body_bytes_max=settings.http_body_bytes_max,
     )
+
+
+async def _levelled(installation: Installation) -> tuple[list[dict[str, str]], int]:
+    moves, left = await level(installation)
+    return [asdict(one) for one in moves], left
 
 
 def replicas(settings: Settings) -> dict[str, Any]:

@@ -61,7 +61,12 @@ class ErpSettings(BaseModel):
 class Settings(BaseSettings):
     """With nothing set: no broker, SQLite in ``.twinsync``, a local Ray, and no ERP."""
 
-    model_config = SettingsConfigDict(env_prefix="TWINSYNC_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="TWINSYNC_",
+        frozen=True,
+        extra="ignore",
+        hide_input_in_errors=True,  # keys and secrets are among it
+    )
 
     data_dir: Path = Path(".twinsync")
     database_url: str | None = None

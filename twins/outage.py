@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from random import random
 from time import monotonic
@@ -47,3 +48,9 @@ def waits(first_s: float = FIRST_S, longest_s: float = LONGEST_S) -> Iterator[fl
     while True:
         yield wait_s * (0.5 + random())
         wait_s = min(longest_s, wait_s * 2)
+
+
+def is_cancelled() -> bool:
+    """The task that asks, and not what it waits for: libraries cancel that as they give up a connection."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -15,6 +15,7 @@ from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from yarl import URL
 
 from canonical.errors import TransientFailure
+from twins.outage import is_cancelled
 
 T = TypeVar("T")
 C = TypeVar("C", bound=AbstractConnection)
@@ -83,7 +84,7 @@ class Link(Generic[T]):
                 await self.close()
             raise TransientFailure(FULL if blocked else f"broker: {error!r}") from error
         except asyncio.CancelledError as error:
-            if (task := asyncio.current_task()) is not None and task.cancelling():
+            if is_cancelled():
                 raise
             await self.close()  # aiormq cancels who waits for a confirm where it gives up a silent connection
             raise TransientFailure("broker: the connection was given up") from error

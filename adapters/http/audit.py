@@ -14,7 +14,7 @@ from twins.ports import Audit
 PAGE_DEFAULT, PAGE_MAX = 50, 500
 
 
-Cursor = Annotated[int | None, Query(le=WHOLE_MAX, description="next_cursor of the page before")]
+Cursor = Annotated[int | None, Query(ge=0, le=WHOLE_MAX, description="next_cursor of the page before")]
 
 
 def asked_by(request: Request) -> str:

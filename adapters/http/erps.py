@@ -18,7 +18,7 @@ from adapters.http.cutover import Report, cutover_routes
 from adapters.http.problems import Problem
 from canonical.envelope import Event
 from canonical.facts.erp import PostingResent
-from canonical.types import WHOLE_MAX, Identifier, Text
+from canonical.types import Identifier, Text
 from twins.core.breaker import Circuit
 from twins.core.dispatch import QueuedCommand, priority
 from twins.ports import (
@@ -38,6 +38,9 @@ CIRCUITS = tuple(Circuit)
 OPERATIONS = "/operations"
 """Source of what people decide here."""
 PAGE_DEFAULT, PAGE_MAX = 50, 500
+
+VERSION_DIGITS_MAX = 9
+"""Of a posting: PostgreSQL takes 2,147,483,647."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +211,7 @@ def _place(cursor: str | None) -> tuple[str, int] | None:
     if cursor is None:
         return None
     key, _, version = cursor.rpartition("@")
-    if not key or not version.isdecimal() or len(version) > len(str(WHOLE_MAX)) - 1:
+    if not key or not version.isdecimal() or len(version) > VERSION_DIGITS_MAX:
         raise Problem(422, "Message refused", f"{cursor!r} is no cursor", field="cursor")
     return key, int(version)
 

@@ -75,7 +75,7 @@ class Several(_Asked):
     source: str | None = None
     type: str | None = None
     since: AwareDatetime | None = None
-    cursor: Annotated[int | None, Field(le=WHOLE_MAX)] = None
+    cursor: Annotated[int | None, Field(ge=0, le=WHOLE_MAX)] = None
     limit: Annotated[int, Field(ge=1, le=PAGE_MAX)] = PAGE_MAX
 
     @property

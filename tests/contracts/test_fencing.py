@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,32 @@ async def test_a_commit_that_seemed_to_fail_has_ended_before_anything_is_folded_
     with pytest.raises(TransientFailure):
         await host.take(messages(allocated))
     await host.take(messages(shipped))
+    await unsure.close()
+    await slow.close()
+    await agrees(store, [*master_data(), sold, allocated, shipped])
+
+
+async def test_a_commit_is_waited_for_that_seems_to_fail_while_it_is_asked_whose_twins_they_are(
+    database_url: str, store: SqlStore
+) -> None:
+    sold, allocated, shipped = story()
+    slow = Slow(database_url)
+    unsure = Unsure(database_url, slow)
+    host = incarnation(unsure)
+    await host.take(messages(*master_data(), sold))
+    unsure.loses_its_connection = True
+    failing = asyncio.create_task(host.take(messages(allocated)))
+    await asyncio.to_thread(slow.is_writing.wait, 10)
+    await store.place(lambda now: replace(now, pooled_hosts=1))
+    foreign = placed(order="SO-9")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(host, "_are_mine", lambda refs: foreign.subject not in set(refs))
+        answers = await asyncio.gather(
+            failing, host.take(messages(shipped)), host.take(messages(foreign)), return_exceptions=True
+        )
+    assert isinstance(answers[0], TransientFailure)
+    if isinstance(answers[1], TransientFailure):
+        await host.take(messages(shipped))
     await unsure.close()
     await slow.close()
     await agrees(store, [*master_data(), sold, allocated, shipped])

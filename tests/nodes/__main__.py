@@ -190,7 +190,7 @@ async def _play(cluster: Any, stage: Stage, folder: Path) -> None:
         stage.lose(second)
         await _until_nodes(1)
         await note(f"{stage.lost}; its hosts are back", began, HOSTS)
-        lost = {move["host"] for move in moves}
+        lost = {move.host for move in moves}
         await _until_claimed(installation, {host: epoch for host, epoch in before.items() if host in lost})
         assert not telling.done(), "the day must go on while a node is lost"
         stage.remove(cluster, second)
@@ -221,9 +221,9 @@ async def _tell(installation: Any, events: list[Any], moved: asyncio.Event) -> N
     await publish(installation, left)
 
 
-async def _rebalanced(installation: Any) -> list[dict[str, str]]:
+async def _rebalanced(installation: Any) -> list[Any]:
     """As the command line asks for it: one move after the other, while any are left."""
-    from twins.runtime.placing import level
+    from twins.runtime.moving import level
 
     moves, left = await level(installation)
     while left:

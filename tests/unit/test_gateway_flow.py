@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from adapters.sql.engine import sqlite_url
 from adapters.sql.store import SqlStore
-from canonical.errors import Fenced, TransientFailure
+from canonical.envelope import Event
+from canonical.errors import Fenced, InvariantViolated, TransientFailure
 from canonical.identity import TwinRef, order
 from canonical.postings import Command
 from tests.unit.gateways import Desk, Scripted, adjustment, credit_note, payment, post, reverse
@@ -21,7 +24,7 @@ from tests.unit.test_host import Clock
 from twins.core.breaker import Breaker, Circuit
 from twins.core.ledger import Status
 from twins.core.retries import RetryBudget
-from twins.ports import Confirmed, Refused
+from twins.ports import Confirmed, Refused, Verdict
 from twins.runtime.gateway import Gateway
 from twins.runtime.line import Pace
 
@@ -455,6 +458,92 @@ async def test_an_answer_that_its_twin_cannot_take_stays_in_the_queue_until_it_c
     assert system.desk.status(payment("P")) is Status.CONFIRMED
     assert system.erp.told.count(post(payment("P")).idempotency_key) == 1, "it was looked up"
     assert await system.queued() == []
+
+
+async def test_an_annulment_that_its_twin_cannot_take_is_told_again_after_a_rest(
+    system: System, running: Run
+) -> None:
+    gone = payment("gone")
+    system.desk.unreadable = {order("SO-1")}
+    await system.desk.plan(post(gone), reverse(gone))
+    running(system.gateway())
+    await asyncio.sleep(1.2)
+    assert len(system.desk.replies) == 1
+    assert len(await system.queued()) == 2
+    system.desk.unreadable = set()
+    system.now += 100
+    await until(lambda: system.desk.status(gone) is Status.ANNULLED)
+
+
+async def test_what_waits_for_a_host_that_is_away_is_bounded_and_told_in_parts(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("twins.runtime.gateway.UNHEARD_MAX", 10)
+    system.desk.away = {order("SO-1")}
+    await system.desk.plan(*(post(payment(f"P-{n:02}")) for n in range(60)))
+    gateway = system.gateway(replace(PATIENT, concurrency=2))
+    for _ in range(20):
+        with contextlib.suppress(TransientFailure):
+            await gateway.work()
+    assert len(system.erp.told) < 60
+    system.desk.away = set()
+    for _ in range(40):
+        await gateway.work()
+    assert await system.queued() == []
+    assert max(map(len, system.desk.replies)) <= 10
+    assert len(system.erp.told) == 60
+
+
+async def test_an_outage_of_a_host_is_told_once(
+    system: System, running: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("twins.runtime.gateway.SETTLE_WITHIN_S", 0.02)
+    system.desk.away, system.desk.away_s = {order("SO-1")}, 0.2
+    await system.desk.plan(post(payment("P")))
+    gateway = system.gateway()
+    with structlog.testing.capture_logs() as told:
+        running(gateway)
+        await asyncio.sleep(2.5)
+        system.desk.away = set()
+        await until(lambda: system.desk.status(payment("P")) is Status.CONFIRMED)
+        while not any(one["event"] == "gateway_goes_on" for one in told):
+            await asyncio.sleep(0.01)
+    assert [one["event"] for one in told if one["event"].startswith("gateway_")] == [
+        "gateway_waits",
+        "gateway_goes_on",
+    ]
+
+
+async def test_a_host_that_fails_in_any_way_keeps_no_others_waiting(system: System, running: Run) -> None:
+    reply, stumbled, bugs = system.desk.reply, system.store.stumbled, 1
+
+    async def breaks(events: Sequence[Event]) -> list[Verdict]:
+        if any(event.subject == order("SO-1") for event in events):
+            raise RuntimeError("a bug")
+        return await reply(events)
+
+    async def breaks_once(*arguments: Any) -> None:
+        nonlocal bugs
+        if bugs:
+            bugs -= 1
+            raise InvariantViolated("a bug")
+        await stumbled(*arguments)
+
+    def does(command: Command) -> Confirmed | TransientFailure:
+        return TransientFailure("away") if command.key == adjustment("A-1").key else Confirmed("D")
+
+    system.erp.does = does
+    monkeypatched = pytest.MonkeyPatch()
+    monkeypatched.setattr(system.desk, "reply", breaks)
+    monkeypatched.setattr(system.store, "stumbled", breaks_once)
+    await system.desk.plan(post(payment("P")), post(adjustment("A-1")))
+    gateway = system.gateway(host_of=lambda owner: owner.kind.value)
+    running(gateway)
+    await asyncio.sleep(1.0)
+    await system.desk.plan(post(adjustment("A-2")))
+    await until(lambda: system.desk.status(adjustment("A-2")) is Status.CONFIRMED)
+    await until(lambda: gateway.figures()["flying"] == 0)
+    monkeypatched.undo()
 
 
 async def test_trouble_that_cannot_be_noted_takes_no_answer_with_it(system: System) -> None:

@@ -18,7 +18,7 @@ from canonical.envelope import Event
 from canonical.errors import Fenced, TransientFailure
 from canonical.facts.order import PaymentCaptured
 from canonical.identity import TwinRef, item, order
-from tests.stories import ORDER, dispatched, golden, placed
+from tests.stories import ORDER, delivered, dispatched, golden, placed
 from tests.world import DAY, World, tell
 from twins.core.batch import Batch, Effects
 from twins.core.contributions import Contribution, Interest
@@ -467,6 +467,19 @@ async def test_a_host_that_is_away_keeps_no_other_duty_from_being_done(
         with pytest.raises(TransientFailure):
             await one.sweep()
     assert len(looked) == 2
+
+
+async def test_a_deadline_is_raised_though_a_commit_has_failed_before(store: FickleStore) -> None:
+    """Then nothing is kept of what is read until it is known to have ended."""
+    clock = Clock()
+    one = TwinHost("host-0", store, clock, Policy())
+    await one.take(messages(delivered("1Z1", 10)))
+    store.failures = 1
+    with pytest.raises(TransientFailure):
+        await one.take(messages(placed()))
+    clock.moment += timedelta(days=365)
+    assert await one.sweep()
+    assert one.counts.deadlines
 
 
 async def test_a_letter_that_breaks_its_twin_keeps_no_other_from_being_heard(store: FickleStore) -> None:

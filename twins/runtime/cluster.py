@@ -253,11 +253,13 @@ class HostActor(Watched, TwinHost):
         becomes of the rest. Raises: Fenced; TransientFailure.
         """
         self._check_needed()
-        failures: list[TransientFailure] = []
+        failures: list[Exception] = []
         for duty in self._duties():
             try:
                 await duty
-            except TransientFailure as failure:
+            except Fenced:
+                raise
+            except Exception as failure:  # noqa: BLE001 - raised once all else is done
                 failures.append(failure)
         if failures:
             raise failures[0]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
+from itertools import chain
 from random import random
 from time import monotonic
 from typing import Any
@@ -22,7 +24,7 @@ from canonical.postings import Action
 from twins.core.breaker import Circuit
 from twins.core.dispatch import Dispatch, QueuedCommand, Statuses, decide, in_turn, reversed_first
 from twins.core.ledger import Status
-from twins.outage import Outage
+from twins.outage import Outage, is_cancelled
 from twins.ports import (
     Answer,
     Clock,
@@ -44,6 +46,10 @@ IsPaused = Callable[[], Awaitable[bool]]
 
 SETTLE_WITHIN_S = 1.0
 """How long answers are waited for to be committed: others go on while a host is away."""
+UNHEARD_MAX = 500
+"""What twins of one host are told at once; while so much waits, the ERP is told nothing more for them."""
+UNHEARD_REST_S = 30.0
+"""Until a twin is told once more that a command was annulled, where it could not be told."""
 AHEAD = 4
 """Commands that are marked as sent for each slot: a slot that comes free has its next command at once."""
 _OPEN = {Action.POST: Status.QUEUED, Action.REVERSE: Status.REVERSING}
@@ -150,10 +156,11 @@ class Gateway:
         self._outcomes: list[_Outcome] = []
         self._words: list[_Word] = []
         """What the twins are to hear next, or again."""
+        self._telling: dict[str, list[_Word]] = {}
+        """By host: what its twins are being told."""
         self._settling: dict[str, asyncio.Task[int]] = {}
-        """By host: the commit of what its twins are to hear."""
-        self._heard: set[int] = set()
-        """Commands that are finished once that is committed."""
+        self._away: dict[str, Exception] = {}
+        """Hosts that have not committed what their twins were told last, and why."""
         self._host_of = host_of
         self._resting: dict[int, float] = {}
         """Commands that failed here → when they may be taken up again."""
@@ -206,7 +213,9 @@ class Gateway:
         finished = await self.step()
         if self._flying:
             await asyncio.wait(self._flying.values())
-        return finished + await self._commit(within_s=None)
+        finished += await self._commit(within_s=None)
+        self._check_away()
+        return finished
 
     async def step(self) -> int:
         """Commit the answers that are there, and fill the slots. Answers how many commands were finished.
@@ -216,17 +225,19 @@ class Gateway:
         if not self._epoch:
             self._epoch = await self._queue.claim(self._name)
             self._claimed_at = self._moment()
-        finished, away = 0, None
-        try:
-            finished = await self._commit()
-        except TransientFailure as failure:
-            away = failure
+        finished = await self._commit()
         self.counts.paused = int(self._is_paused is not None and await self._is_paused())
         if not self.counts.paused and len(self._flying) <= self._capacity // 2:
             finished += await self._fill()
-        if away is not None:
-            raise away
+        self._check_away()
         return finished
+
+    def _check_away(self) -> None:
+        """Raises: what keeps a host from committing what still waits for it."""
+        waits = {self._host_of(word.event.subject) for word in self._unheard()}
+        self._away = {host: failure for host, failure in self._away.items() if host in waits}
+        for failure in self._away.values():
+            raise failure
 
     # --- which are next
 
@@ -262,12 +273,16 @@ class Gateway:
         """Those that may be told and are not on their way; no more that failed than may be retried."""
         now = self._moment()
         self._budget = self._budget.passed(now)
-        busy = self._flying.keys() | self._asked | self._heard
+        unheard = self._unheard()
+        busy = self._flying.keys() | self._asked | {number for word in unheard for number in word.numbers}
+        told = Counter(self._host_of(word.event.subject) for word in unheard)
         settled = now >= self._claimed_at + self._inherit_after_s
         idle = [
             one
             for one in decided.send
-            if one.number not in busy and (settled or not one.sent or one.number in self._marked)
+            if one.number not in busy
+            and (settled or not one.sent or one.number in self._marked)
+            and told[self._host_of(one.owner)] < UNHEARD_MAX
         ]
         again = [one for one in idle if self._resting.get(one.number, now + 1) <= now]
         fresh = [one for one in idle if one.number not in self._resting]
@@ -292,13 +307,22 @@ class Gateway:
         return [one for one in queue if one.number not in done]
 
     def _annulled(self, decided: Dispatch) -> list[tuple[QueuedCommand, QueuedCommand]]:
-        """Pairs of which the twins have not been told yet."""
-        return [pair for pair in decided.annul if pair[0].number not in self._heard]
+        """Pairs of which the twins are to be told now."""
+        now, busy = self._moment(), {number for word in self._unheard() for number in word.numbers}
+        return [
+            (post, reverse)
+            for post, reverse in decided.annul
+            if post.number not in busy and self._resting.get(post.number, now) <= now
+        ]
+
+    def _unheard(self) -> list[_Word]:
+        """What no twin has taken in yet."""
+        return [*self._words, *chain.from_iterable(self._telling.values())]
 
     async def _annul(self, decided: Dispatch) -> int:
         for post, reverse in self._annulled(decided):
             event = self._event(post, _annulled(post), "annulled")
-            self._tell_twin(_Word(event, (post.number, reverse.number), None))
+            self._words.append(_Word(event, (post.number, reverse.number), None))
             self._awake.set()
         done = [one.number for one in decided.drop]
         if done:
@@ -338,7 +362,7 @@ class Gateway:
             self.counts.withheld += 1
             del self._flying[one.number]
         except asyncio.CancelledError:
-            if _is_cancelled():
+            if is_cancelled():
                 raise
             self._outcomes.append(_Outcome(one, trouble="the connection was given up while it was told"))
         except TransientFailure as error:
@@ -364,11 +388,14 @@ class Gateway:
 
     async def _commit(self, within_s: float | None = SETTLE_WITHIN_S) -> int:
         """Commit what has come in, together by host; what fails is committed with what comes next."""
-        some, self._outcomes = self._outcomes, []
         troubled: dict[int, _Outcome] = {}
-        for outcome in some:
+        while self._outcomes:
+            outcome = self._outcomes.pop(0)
             if outcome.answer is not None:
-                self._hear(outcome, outcome.answer)
+                try:
+                    self._hear(outcome, outcome.answer)
+                except ValueError as error:  # no fact can say it
+                    troubled[outcome.one.number] = _Outcome(outcome.one, trouble=repr(error))
             elif outcome.trouble is not None:
                 troubled[outcome.one.number] = outcome
             else:
@@ -378,11 +405,7 @@ class Gateway:
 
     def _hear(self, outcome: _Outcome, answer: Answer) -> None:
         """Have the twin told of an answer."""
-        self._tell_twin(_Word(self._answer(outcome.one, answer), (outcome.one.number,), outcome))
-
-    def _tell_twin(self, word: _Word) -> None:
-        self._words.append(word)
-        self._heard.update(word.numbers)
+        self._words.append(_Word(self._answer(outcome.one, answer), (outcome.one.number,), outcome))
 
     async def _stumble(self, troubled: Mapping[int, _Outcome]) -> None:
         if not troubled:
@@ -392,7 +415,7 @@ class Gateway:
         }
         try:
             await self._queue.stumbled(self._name, self._epoch, reasons)
-        except TransientFailure:
+        except BaseException:
             self._outcomes += troubled.values()
             raise
         for outcome in troubled.values():
@@ -401,29 +424,43 @@ class Gateway:
     async def _settled(self, within_s: float | None) -> int:
         """Have each host commit what its twins are to hear, all at once; how many commands that finished.
 
-        Raises: TransientFailure for one that is away; what it did not commit is told it again.
+        What one that is away does not commit is told it again. Raises: Fenced.
         """
-        words, self._words = self._words, []
+        left: list[_Word] = []
         fresh: dict[str, list[_Word]] = {}
-        for word in words:
+        for word in self._words:
             host = self._host_of(word.event.subject)
-            if host in self._settling:
-                self._words.append(word)
+            if host in self._settling or len(fresh.get(host, ())) >= UNHEARD_MAX:
+                left.append(word)
             else:
                 fresh.setdefault(host, []).append(word)
-        started = {host: asyncio.create_task(self._settle(some)) for host, some in fresh.items()}
+        self._words = left
+        self._telling |= fresh
+        started = {host: asyncio.create_task(self._settle(host, some)) for host, some in fresh.items()}
         self._settling |= started
         waited = self._settling if within_s is None else started
         if waited:
             await asyncio.wait(waited.values(), timeout=within_s)
-        ended = {host: task for host, task in self._settling.items() if task.done()}
-        self._settling = {host: task for host, task in self._settling.items() if host not in ended}
-        failures = [failure for task in ended.values() if (failure := task.exception()) is not None]
-        for failure in sorted(failures, key=lambda one: isinstance(one, TransientFailure)):
-            raise failure
-        return sum(task.result() for task in ended.values())
+        return self._ended()
 
-    async def _settle(self, words: Sequence[_Word]) -> int:
+    def _ended(self) -> int:
+        """See to what hosts have settled by now; how many commands that finished. Raises: Fenced."""
+        finished = 0
+        for host, task in list(self._settling.items()):
+            if not task.done():
+                continue
+            del self._settling[host]
+            failure = task.exception()
+            if failure is None:
+                self._away.pop(host, None)
+                finished += task.result()
+            elif isinstance(failure, Fenced) or not isinstance(failure, Exception):
+                raise failure
+            else:
+                self._away[host] = failure
+        return finished
+
+    async def _settle(self, host: str, words: Sequence[_Word]) -> int:
         try:
             verdicts = await self._reply([word.event for word in words])
             told = list(zip(words, verdicts, strict=True))
@@ -435,12 +472,14 @@ class Gateway:
             for word in words:  # others may be told meanwhile
                 self._flying.pop(word.numbers[0], None)
             raise
+        finally:
+            del self._telling[host]
         self._awake.set()
         for word, verdict in told:
-            self._heard.difference_update(word.numbers)
             if isinstance(verdict, Rejected):
                 self._not_heard(word, verdict)
             elif word.outcome is None:
+                self._resting.pop(word.numbers[0], None)
                 self.counts.annulled += 1
             else:
                 self._land(word.outcome)
@@ -449,7 +488,9 @@ class Gateway:
     def _not_heard(self, word: _Word, verdict: Rejected) -> None:
         """Its twin cannot be told, by our fault: the command stays, and is looked up once more later."""
         _log.error("erp_answer_not_taken", erp=self.erp, key=word.event.id, reason=verdict.reason)
-        if word.outcome is not None:
+        if word.outcome is None:
+            self._resting[word.numbers[0]] = self._moment() + UNHEARD_REST_S
+        else:
             trouble = f"answered, and its twin cannot be told: {verdict.reason}"
             self._outcomes.append(_Outcome(word.outcome.one, trouble=trouble))
 
@@ -504,9 +545,3 @@ def gateway_name(erp: str) -> str:
 
 def _annulled(post: QueuedCommand) -> PostingAnnulled:
     return PostingAnnulled(posting_key=post.command.key, version=post.command.version)
-
-
-def _is_cancelled() -> bool:
-    """We, and not what was waited for: its client library cancels that as it gives up a connection."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -363,8 +364,7 @@ class TwinHost:
         if self._is_drained:
             raise Moving(f"{self.name} is moving to another node")
         await self._claim()
-        await self._make_sure()
-        calls = await self._admitted(calls)
+        calls = await self._surely_admitted(calls)
         if not calls:
             return None
         folded = await self._fold(calls, may_wait=may_wait)
@@ -379,6 +379,14 @@ class TwinHost:
         while self._ahead > AHEAD:
             await asyncio.wait([self._uncommitted[0].committed])
         return folded.committed
+
+    async def _surely_admitted(self, calls: list[Call]) -> list[Call]:
+        """A commit that is under way may fail while it is asked who is admitted."""
+        while True:
+            await self._make_sure()
+            calls = await self._admitted(calls)
+            if not self._unsure:
+                return calls
 
     async def _admitted(self, calls: list[Call]) -> list[Call]:
         """Those that are of this host alone. The others are told where their twins live."""
@@ -902,8 +910,11 @@ class TwinHost:
             self._passivate()
         try:
             await self.look_around()
-        finally:
-            await self._sweep_mail()  # last: whoever is away must keep this host from nothing
+        except BaseException:
+            with suppress(TransientFailure):
+                await self._sweep_mail()
+            raise
+        await self._sweep_mail()  # last: whoever is away must keep this host from nothing
         return len(overdue)
 
     async def look_around(self) -> None:
@@ -942,19 +953,25 @@ class TwinHost:
         """An overdue finding is logged and counted once; it stays among the twin's findings."""
         async with self._turn.mine():
             await self._claim()
+            await self._rest()
+            await self._make_sure()
+        raised: list[TwinRef] = []
         for first in range(0, len(refs), RAISED_AT_ONCE):
             some = refs[first : first + RAISED_AT_ONCE]
             await self.read(Aspect.DOCUMENT, some)
-            self._log_overdue(some, now)
+            raised += self._log_overdue(some, now)
             await asyncio.sleep(0)
-        await self._store.raised(refs, now)
+        await self._store.raised(raised, now)
 
-    def _log_overdue(self, refs: Iterable[TwinRef], now: datetime) -> None:
-        for ref, twin in self._shown(refs).items():
+    def _log_overdue(self, refs: Iterable[TwinRef], now: datetime) -> Iterable[TwinRef]:
+        """Answers those that it has looked at."""
+        shown = self._shown(refs)
+        for ref, twin in shown.items():
             for finding in twin.shown.findings if twin.shown else ():
                 if finding.due is not None and finding.due <= now:
                     self.counts.deadlines += 1
                     _log.warning("deadline_passed", twin=str(ref), code=finding.code, text=finding.text)
+        return shown
 
     async def run_timers(self, every: timedelta) -> None:
         """Sweep until cancelled. Raises: Fenced."""

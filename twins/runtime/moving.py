@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import ray
 import structlog
@@ -21,20 +22,17 @@ GONE_EVERY_S = 0.01
 ATTEMPTS = 3
 
 
-async def rebalance(wiring: Wiring, at_most: int | None = None) -> tuple[list[Move], int]:
-    """Spread the pooled hosts evenly over the nodes that take actors, one after the other, *at_most* so many.
+async def level(wiring: Wiring) -> tuple[list[Move], int]:
+    """Move one pooled host to a node that has fewer; answers what was moved, and how many are left.
 
-    Answers the moves that were made, and how many are left. A host that does not answer is left alone: it is
-    being started. Raises: TransientFailure.
+    A host that does not answer is left alone: it is being started. Raises: TransientFailure.
     """
     placement = await RayCalls(wiring).placement()
     asked = {name: node_of(name) for name in placement.pooled_names()}
-    where = await in_time(asked, ANSWER_WITHIN_S)
-    moves = levelled(where, _nodes())
-    now = moves[:at_most]
-    for one in now:
+    moves = levelled(await in_time(asked, ANSWER_WITHIN_S), _nodes())
+    for one in moves[:1]:
         await move(wiring, one)
-    return now, len(moves) - len(now)
+    return moves[:1], len(moves[1:])
 
 
 async def move(wiring: Wiring, one: Move) -> None:
@@ -60,7 +58,7 @@ async def _move(wiring: Wiring, one: Move) -> None:
         actor = ray.get_actor(one.host, NAMESPACE)
         await actor.drain.remote()
         ray.kill(actor)
-        while _is_known(one.host):  # noqa: ASYNC110 - Ray says so to nobody
+        while _is_known(one.host, actor):  # noqa: ASYNC110 - Ray says so to nobody
             await asyncio.sleep(GONE_EVERY_S)
         place = NodeAffinitySchedulingStrategy(one.target, soft=True)
         await start_host(wiring, one.host, place).ready.remote()
@@ -81,9 +79,9 @@ def _nodes() -> list[str]:
     return [str(node["NodeID"]) for node in working or alive]
 
 
-def _is_known(name: str) -> bool:
+def _is_known(name: str, actor: Any) -> bool:
+    """By that name; it may have a successor already, by whom else ever."""
     try:
-        ray.get_actor(name, NAMESPACE)
+        return bool(ray.get_actor(name, NAMESPACE) == actor)
     except ValueError:
         return False
-    return True

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -21,7 +21,7 @@ from twins.core.placement import Placement, is_dedicated
 from twins.ports import Placements
 from twins.runtime.cluster import NAMESPACE, Wiring, end_unneeded, figures_of, running_hosts, start_host
 from twins.runtime.in_time import in_time
-from twins.runtime.moving import node_of, rebalance
+from twins.runtime.moving import node_of
 
 _log = structlog.get_logger()
 
@@ -68,12 +68,6 @@ async def pin(wiring: Wiring, placements: Placements, ref: TwinRef) -> Placement
 async def unpin(wiring: Wiring, placements: Placements, ref: TwinRef) -> Placement:
     """Let a twin live among others again."""
     return await _change(wiring, placements, [], lambda now: replace(now, pinned=now.pinned - {ref}))
-
-
-async def level(wiring: Wiring) -> tuple[list[dict[str, str]], int]:
-    """Move one host to a node that has fewer; answers what was moved, and how many are left."""
-    moves, left = await rebalance(wiring, 1)
-    return [asdict(one) for one in moves], left
 
 
 async def _change(
