@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from pydantic_core import from_json, to_json
 from adapters.sql.engine import is_sqlite
 from adapters.sql.store import SqlStore
 from canonical.envelope import Event
-from canonical.errors import Fenced, TransientFailure
+from canonical.errors import Elsewhere, Fenced, TransientFailure
 from canonical.facts.order import OrderAllocated
 from canonical.identity import order
 from tests.contracts.frozen_host import TUNING
@@ -160,22 +159,21 @@ async def test_a_commit_is_waited_for_that_seems_to_fail_while_it_is_asked_whose
 ) -> None:
     sold, allocated, shipped = story()
     slow = Slow(database_url)
-    unsure = Unsure(database_url, slow)
+    unsure = Unsure(database_url, slow, fails_after_s=0.2)
     host = incarnation(unsure)
     await host.take(messages(*master_data(), sold))
     unsure.loses_its_connection = True
     failing = asyncio.create_task(host.take(messages(allocated)))
     await asyncio.to_thread(slow.is_writing.wait, 10)
-    await store.place(lambda now: replace(now, pooled_hosts=1))
     foreign = placed(order="SO-9")
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(host, "_are_mine", lambda refs: foreign.subject not in set(refs))
-        answers = await asyncio.gather(
-            failing, host.take(messages(shipped)), host.take(messages(foreign)), return_exceptions=True
-        )
-    assert isinstance(answers[0], TransientFailure)
-    if isinstance(answers[1], TransientFailure):
-        await host.take(messages(shipped))
+        patched.setattr(host, "_look", host._rest)
+        async with host._turn.mine():
+            together = [asyncio.create_task(host.take(messages(one))) for one in (shipped, foreign)]
+            await asyncio.sleep(0.01)
+        answers = await asyncio.gather(failing, *together, return_exceptions=True)
+    assert [type(one) for one in answers] == [TransientFailure, list, Elsewhere]
     await unsure.close()
     await slow.close()
     await agrees(store, [*master_data(), sold, allocated, shipped])
@@ -203,9 +201,10 @@ class Slow(SqlStore):
 
 
 class Unsure(SqlStore):
-    def __init__(self, url: str, slow: Slow) -> None:
+    def __init__(self, url: str, slow: Slow, fails_after_s: float = 0.0) -> None:
         super().__init__(url)
         self.loses_its_connection = False
+        self._fails_after_s = fails_after_s
         self._slow = slow
         self._goes_on: asyncio.Task[None] | None = None
 
@@ -215,6 +214,7 @@ class Unsure(SqlStore):
         self.loses_its_connection = False
         self._goes_on = asyncio.create_task(self._slow.commit(*what))
         await asyncio.to_thread(self._slow.is_writing.wait, 10)
+        await asyncio.sleep(self._fails_after_s)
         raise TransientFailure("connection lost")
 
     async def close(self) -> None:
