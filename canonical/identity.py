@@ -41,7 +41,8 @@ def posting_key(command: str, *parts: str) -> PostingKey:
     return PostingKey(joined)
 
 
-KEY_LENGTH_MAX = 200
+KEY_LENGTH_MAX = 257
+"""Two identifiers of 128 characters, and what joins them."""
 _KEY = re.compile(r"[^\x00-\x1f\x7f]+")
 
 

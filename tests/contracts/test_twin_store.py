@@ -11,8 +11,8 @@ import pytest
 from adapters.sql.store import SqlStore
 from canonical.envelope import Event
 from canonical.errors import Fenced
-from canonical.facts.order import OrderValidated
-from canonical.identity import Kind, PostingKey, TwinRef, order, shipment, twin_ref
+from canonical.facts.order import OrderAllocated, OrderLine, OrderPlaced, OrderValidated
+from canonical.identity import Kind, PostingKey, TwinRef, item, order, shipment, stock, twin_ref
 from tests.stories import dispatched, golden, placed
 from tests.world import DAY, World, tell
 from twins.core.batch import Batch, Effects
@@ -340,3 +340,18 @@ async def test_numbers_that_a_source_left_out_are_found_and_watched(store: SqlSt
     assert await store.watches() == [watch]
     await store.watch([], [watch])
     assert await store.watches() == []
+
+
+async def test_the_longest_identifiers_make_twins_that_can_be_read_back(store: SqlStore) -> None:
+    sku, place = "S" * 128, "L" * 128
+    epoch = await store.claim("host-0")
+    line = OrderLine(line_id="1", sku=sku, quantity=5, unit_price="1.00")
+    events = [
+        tell("order/SO-1", OrderPlaced(currency="USD", lines=(line,)), 0),
+        tell("order/SO-1", OrderAllocated(line_id="1", location=place, quantity=5), 1),
+    ]
+    await store.commit("host-0", epoch, folded(*events), ())
+    found = await store.load([order("SO-1"), stock(sku, place), item(sku)])
+    assert all(stored.version for stored in found.values())
+    (letter,) = found[stock(sku, place)].registers[:1]
+    assert letter.target == stock(sku, place)

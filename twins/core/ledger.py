@@ -64,7 +64,7 @@ TRANSITIONS: Mapping[Status, Mapping[str, Status]] = {
     },
     Status.LOST: {"reverse confirmed": Status.REVERSED},
     Status.REVERSED: {},
-    Status.ANNULLED: {},
+    Status.ANNULLED: {"post confirmed": Status.REVERSING},
 }
 _NONE: HashTrieMap[Any, Any] = HashTrieMap()
 _LIVE = frozenset({Status.QUEUED, Status.CONFIRMED})
@@ -181,6 +181,8 @@ def answered(record: Record, reply: Fact) -> Record:
             return _moved(record, "reverse confirmed", reversal=reply.document, reason=None)
         case PostingRejected(action="reverse", again=again) if again != record.again:
             return record
+        case PostingRejected(action="post") if record.document is not None:
+            return record  # it was refused before it was taken after all
         case PostingRejected(action=action):
             return _moved(record, f"{action} rejected", reason=reply.reason)
         case PostingAnnulled():

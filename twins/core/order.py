@@ -923,20 +923,23 @@ def status(seen: OrderView) -> str:
     state = seen.state
     if state.placed is None:
         return "provisional"
-    ordered = cancelled = shipped = delivered = ZERO
+    ordered = cancelled = ZERO
+    is_shipped = is_open = is_arrived = is_on_its_way = False
     for line in seen.lines.values():
         ordered += line.ordered
         cancelled += line.cancelled
-        shipped += line.shipped
-        delivered += line.delivered
+        is_shipped |= line.shipped > 0
+        is_open |= line.open > 0
+        is_arrived |= line.delivered > 0
+        is_on_its_way |= line.delivered < line.ordered - line.cancelled
     wanted = ordered - cancelled
     if ordered and not wanted:
         return "cancelled"
-    if shipped:
-        if shipped < wanted:
+    if is_shipped:
+        if is_open:
             return "partly-shipped"
-        if delivered < wanted:
-            return "partly-delivered" if delivered else "shipped"
+        if is_on_its_way:
+            return "partly-delivered" if is_arrived else "shipped"
         return "closed" if _settled(seen) else "delivered"
     return _before_shipping(seen, wanted)
 
@@ -1213,14 +1216,18 @@ def _freight_share(seen: OrderView, shipment: ShipmentPart) -> tuple[Decimal, De
     Or, as the policy has it, all of it with the shipment that is the last.
     """
     freight, tax = _freight(seen)
-    total = sum((line.ordered - line.cancelled for line in seen.lines.values()), ZERO)
-    before = ZERO
-    for earlier in seen.shipments:
-        if earlier is shipment:
+    wanted = {line_id: line.ordered - line.cancelled for line_id, line in seen.lines.items()}
+    total, shipped = sum(wanted.values(), ZERO), dict.fromkeys(wanted, ZERO)
+    before = after = ZERO
+    for one in seen.shipments:
+        before = after
+        for taken in one.parts:
+            if taken.accepted:  # of a line that was ordered
+                shipped[taken.line_id] += taken.accepted
+        after = sum(map(min, shipped.values(), wanted.values()), ZERO)
+        if one is shipment:
             break
-        before += sum((part.accepted for part in earlier.parts), ZERO)
-    after = before + sum((part.accepted for part in shipment.parts), ZERO)
-    before, after = (_charged_for(seen.policy, min(shipped, total), total) for shipped in (before, after))
+    before, after = (_charged_for(seen.policy, charged, total) for charged in (before, after))
     part = after - before
     return share(freight, before, part, total, seen.currency), share(tax, before, part, total, seen.currency)
 

@@ -428,7 +428,12 @@ class Twin:
             return
         self._file(after)
         self._records += (after,)
-        if before.again != after.again or (asked is not None and after.status is Status.ANNULLED):
+        is_taken_back = before.status is Status.ANNULLED and after.status is Status.REVERSING
+        if (
+            is_taken_back
+            or before.again != after.again
+            or (asked is not None and after.status is Status.ANNULLED)
+        ):
             self._reopened += (after,)
 
     def _forwarded(self, giver: TwinRef, old: Value | None, new: Value | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from fractions import Fraction
@@ -417,15 +417,20 @@ class Order:
         assert self.placed is not None
         told = getattr(self.amended.fact, name) if self.amended is not None else None
         whole = exact(getattr(self.placed, name) if told is None else told)
-        total = sum((line.ordered - line.cancelled for line in self.lines.values()), NONE)
-        before = NONE
+        due = {line_id: line.ordered - line.cancelled for line_id, line in self.lines.items()}
+        gone: dict[str, Fraction] = {}
         for other, parts in self.taken.items():
-            part = sum((went.accepted for went in parts), NONE)
+            before = self._due_that_went(gone, due)
+            for went in parts:
+                gone[went.line_id] = gone.get(went.line_id, NONE) + went.accepted
             if other == shipment:
-                before = min(before, total)
-                return slice_of(whole, before, min(total - before, part), total)
-            before += part
+                part = self._due_that_went(gone, due) - before
+                return slice_of(whole, before, part, sum(due.values(), NONE))
         return NONE
+
+    def _due_that_went(self, gone: Mapping[str, Fraction], due: Mapping[str, Fraction]) -> Fraction:
+        """What is too much of one line pays for no other's freight."""
+        return sum((min(quantity, due.get(line_id, NONE)) for line_id, quantity in gone.items()), NONE)
 
     def invoiced_amount(self) -> Fraction:
         found = NONE
@@ -459,9 +464,10 @@ class Order:
         if ordered and ordered == cancelled:
             return "cancelled"
         if shipped:
-            if shipped < ordered - cancelled:
+            lines = self.lines.values()
+            if any(line.shipped < line.ordered - line.cancelled for line in lines):
                 return "partly-shipped"
-            if delivered < ordered - cancelled:
+            if any(line.delivered < line.ordered - line.cancelled for line in lines):
                 return "partly-delivered" if delivered else "shipped"
             return "closed" if self._is_settled() else "delivered"
         return self._status_before_shipping(ordered - cancelled)
