@@ -104,10 +104,14 @@ class Document:
         """When the group was made: GS04 and GS05."""
         return self.moment(self.group.date(4), self.group.time(5))
 
-    def sent_on(self, day: date) -> datetime:
-        """*day*, and the time of the group where it was made on that same day."""
+    def sent_on(self, day: date, otherwise: time | None = None) -> datetime:
+        """*day*, and the time of the group where it was made on that same day.
+
+        *otherwise*: the time of a group of another day, which may be the same document sent again. For goods
+        it is the end of the day, so that the first telling, which knows better, comes first.
+        """
         same_day = _is_date(self.group, 4) and self.group.date(4) == day
-        return self.moment(day, self.group.time(5) if same_day else None)
+        return self.moment(day, self.group.time(5) if same_day else otherwise)
 
     # --- what segments name ------------------------------------------------------------------------------
 

@@ -1,6 +1,8 @@
 """944 Warehouse Stock Transfer Receipt Advice → stock.received.
 
-- The receipt is W1703, or else the depositor's order number W1704; it came on W1702 at N1*WH.
+- The receipt is W1703, or else the depositor's order number W1704; it came on W1702, at W1707 where that is
+  told, at N1*WH.
+- What reports no goods that came (W1701: a shortage, a return, an adjustment, an exercise) is refused.
 - Each W07 is goods received: quantity W0701, product ids W0704/05, W0706/07, W0710/11, case code W0703.
 - W13 takes from it what is damaged (W1303 = 01), which is received as such. Other exceptions are refused.
 """
@@ -8,15 +10,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from decimal import Decimal
 
-from adapters.x12.document import Document, case_code, key
+from adapters.x12.document import END_OF_DAY, Document, case_code, key
 from adapters.x12.segments import Segment, loops, missing, only
 from canonical.envelope import Event
 from canonical.facts.stock import StockReceived, StockStatus
 from canonical.identity import stock
 from canonical.money import ZERO
 
+_RECEIPTS = frozenset(("F", "J", "N", "P"))
+"""Element 514: full detail, original, no exceptions, production receipt."""
 _DAMAGED = "01"
 """Element 412, receiving condition code."""
 
@@ -24,7 +29,9 @@ _DAMAGED = "01"
 def translate(document: Document) -> Iterator[Event]:
     w17 = only(document.segments, "W17")
     receipt_id = key(w17, 3 if w17[3] else 4)
-    received_at = document.sent_on(w17.date(2))
+    if w17[1]:
+        w17.code(1, _RECEIPTS)
+    received_at = _received_at(document, w17)
     location = document.location(document.segments, "WH", "ST")
     received = loops(document.segments, "W07")
     if not received:
@@ -33,6 +40,11 @@ def translate(document: Document) -> Iterator[Event]:
         damaged = "/damaged" if status is StockStatus.DAMAGED else ""
         fact = StockReceived(receipt_id=f"{receipt_id}{damaged}", quantity=quantity, status=status)
         yield document.event(receipt_id, stock(sku, location), received_at, fact)
+
+
+def _received_at(document: Document, w17: Segment) -> datetime:
+    day = w17.date(2)
+    return document.moment(day, w17.time(7)) if w17[7] else document.sent_on(day, END_OF_DAY)
 
 
 def _totals(

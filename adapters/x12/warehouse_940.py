@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
+from hashlib import sha256
 
 from adapters.x12.document import Document, built, case_code, key, line_reference, unit
 from adapters.x12.segments import Segment, before, loops, missing, only
@@ -35,7 +36,7 @@ def translate(document: Document) -> Iterator[Event]:
     at = document.sent_at()
     lines = tuple(_lines(document, order_id))
     if status in _CANCELS:
-        fact = OrderCancelRequested(request_id=f"940/{shipment_id}", lines=_cancelled(lines))
+        fact = OrderCancelRequested(request_id=_request_id(shipment_id, lines), lines=_cancelled(lines))
         yield document.event(shipment_id, order(order_id), at, fact)
         return
     if not lines:
@@ -45,6 +46,14 @@ def translate(document: Document) -> Iterator[Event]:
     yield document.event(shipment_id, order(order_id), at, released)
     created = ShipmentCreated(location=location, lines=lines)
     yield document.event(shipment_id, shipment(shipment_id), at, created)
+
+
+def _request_id(shipment_id: str, lines: Sequence[ShipmentLine]) -> str:
+    """Each request for other lines is one of its own, to be answered by itself."""
+    if not lines:
+        return f"940/{shipment_id}"
+    named = "\n".join(f"{line} {total}" for line, total in _totals(lines).items())
+    return f"940/{shipment_id}/{sha256(named.encode()).hexdigest()[:8]}"
 
 
 def _lines(document: Document, order_id: str) -> Iterator[ShipmentLine]:

@@ -20,6 +20,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from adapters.x12.document import (
+    END_OF_DAY,
     Document,
     built,
     case_code,
@@ -107,7 +108,7 @@ def _left_at(document: Document, w06: Segment) -> datetime:
     shipped = first(document.segments, "G62", _SHIPPED_ON)
     if shipped is not None and shipped[4] and shipped.date(2) == day:
         return document.moment(day, shipped.time(4))
-    return document.sent_on(day)
+    return document.sent_on(day, END_OF_DAY)
 
 
 # --- lines -----------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time
 from decimal import Decimal
 
 import pytest
@@ -96,3 +96,15 @@ def test_freight_of_an_invoice_is_billed_to_its_tracking_numbers_to_the_cent() -
 @pytest.mark.parametrize("left_out", ["CAD*M***UPSN\n", "SAC*C*D240***1301\n"])
 def test_invoice_without_carrier_or_freight_bills_nothing(left_out: str) -> None:
     assert facts("810", INVOICE_810.replace(left_out, "")) == []
+
+
+@pytest.mark.parametrize("code", ["A", "B", "C", "K", "O", "S", "X"])
+def test_a_report_of_no_goods_that_came_is_refused(code: str) -> None:
+    with pytest.raises(RejectedMessage) as refused:
+        facts("944", RECEIPT_944.replace("W17*F", f"W17*{code}"))
+    assert "W17" in str(refused.value)
+
+
+def test_a_receipt_came_when_it_says() -> None:
+    told = RECEIPT_944.replace("*RCV-1*PO-5", "*RCV-1*PO-5**8*0930")
+    assert {event.time.time() for event in translated(message("944", told))} == {time(9, 30)}

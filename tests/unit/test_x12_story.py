@@ -78,3 +78,20 @@ def test_receipt_is_on_hand_the_damaged_apart() -> None:
     world = told(message("944", RECEIPT_944))
     on_hand = world.snapshot("stock/SKU-1@WH-EAST").document()["on_hand"]
     assert (on_hand["sellable"], on_hand["damaged"]) == (146, 4)
+
+
+@pytest.mark.parametrize(
+    ("set_id", "text"),
+    [
+        ("945", ALL_FOUND.replace("G62*11*20260302*8*1415\n", "")),
+        ("944", RECEIPT_944.replace("20260304", "20260302")),
+    ],
+)
+def test_what_is_sent_again_on_another_day_moves_no_goods_in_time(set_id: str, text: str) -> None:
+    """A count of that very day, before it was sent, is of what was there before."""
+    count = "BIA*00*DD*INV-9*20260302*1000\nN1*WH*East*92*WH-EAST\nLIN*1*VN*SKU-1\nQTY*17*90*EA"
+    first, again = message(set_id, text), message(set_id, text, sent=("20260303", "0900"))
+    once, twice = (told(FILES[0], message("846", count), *files) for files in ([first], [first, again]))
+    stock = "stock/SKU-1@WH-EAST"
+    assert twice.snapshot(stock).document()["on_hand"] == once.snapshot(stock).document()["on_hand"]
+    assert twice.live() == once.live()

@@ -58,7 +58,14 @@ def test_cancel_asks_the_warehouse_for_the_lines_it_names() -> None:
         CancelledLine(line_id="1", quantity=Decimal(10)),
         CancelledLine(line_id="2", quantity=Decimal(4)),
     )
-    assert fact == OrderCancelRequested(request_id="940/SHP-7", lines=lines)
+    assert isinstance(fact, OrderCancelRequested)
+    assert fact.lines == lines
+    (again,) = facts("940", WAREHOUSE_940.replace("W05*N", "W05*F"))
+    assert again == fact
+    (other,) = facts("940", WAREHOUSE_940.replace("W05*N", "W05*F").replace("W01*10*", "W01*9*"))
+    assert isinstance(other, OrderCancelRequested)
+    assert other.request_id != fact.request_id, "one of its own, to be answered by itself"
+    assert fact.request_id.startswith("940/SHP-7/")
 
 
 def test_cancel_without_lines_asks_for_the_whole_order() -> None:

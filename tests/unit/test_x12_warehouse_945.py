@@ -135,13 +135,11 @@ def test_freight_of_g72_504_has_two_implied_decimals_unless_a_point_is_written()
     [
         ("", "", (2026, 3, 2, 14, 15)),
         ("G62*11*20260302*8*1415\n", "", (2026, 3, 2, 15, 0)),
-        ("PO-77*20260302", "PO-77*20260301", (2026, 3, 1, 0, 0)),
+        ("PO-77*20260302", "PO-77*20260301", (2026, 3, 1, 23, 59, 59)),
         ("PO-77*20260302", "PO-77*", (2026, 3, 2, 15, 0)),
     ],
 )
-def test_it_left_on_w0603_at_the_time_that_is_known(
-    sound: str, other: str, at: tuple[int, int, int, int, int]
-) -> None:
+def test_it_left_on_w0603_at_the_time_that_is_known(sound: str, other: str, at: tuple[int, ...]) -> None:
     events = translated(message("945", WAREHOUSE_945.replace(sound, other)))
     assert {event.time for event in events} == {datetime(*at, tzinfo=UTC)}
 
