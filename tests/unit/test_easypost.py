@@ -305,7 +305,7 @@ def test_what_is_no_json_object_is_refused(body: bytes, reason: str) -> None:
             "result.tracking_details.0.datetime",
         ),
         (webhook(tracking_details=[], updated_at=None), "updated_at"),
-        (webhook(tracking_code="1" * 128, carrier="x" * 128), "subject"),
+        (webhook(tracking_code="1" * 129, carrier="x" * 128), "result.tracking_code"),
     ],
 )
 def test_a_wrong_field_is_named(payload: Any, field: str) -> None:

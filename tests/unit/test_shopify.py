@@ -836,7 +836,11 @@ def test_what_is_no_json_object_is_refused(body: bytes, reason: str) -> None:
         ("orders/create", order(id="a\nb"), "id"),
         ("fulfillments/create", fulfillment(status="lost"), "status"),
         ("fulfillments/create", fulfillment(tracking_company="x" * 200), "carrier"),
-        ("fulfillments/create", fulfillment(tracking_company="x" * 99, tracking_number="1" * 128), "subject"),
+        (
+            "fulfillments/create",
+            fulfillment(tracking_company="x" * 99, tracking_number="1" * 129),
+            "tracking_number",
+        ),
         ("order_transactions/create", transaction(kind="gift"), "kind"),
         ("order_transactions/create", transaction(order_id=None), "order_id"),
         ("refunds/create", refund(transactions=[transaction(amount={})]), "transactions.0.amount"),
