@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from twins.core.placement import Placement
-from twins.runtime import cluster
 
 
 class Growing:
@@ -29,6 +28,9 @@ class Ended:
 
 
 async def test_a_host_that_is_named_meanwhile_is_not_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray is imported here: once it is, it reads no environment that a live test sets."""
+    from twins.runtime import cluster
+
     ended, placements = Ended(), Growing()
     monkeypatch.setattr(cluster, "running_hosts", lambda: ["host-1", "host-2", "host-3", "host-9"])
     monkeypatch.setattr(cluster.ray, "get_actor", ended.get_actor)
