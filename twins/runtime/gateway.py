@@ -274,7 +274,7 @@ class Gateway:
         now = self._moment()
         self._budget = self._budget.passed(now)
         unheard = self._unheard()
-        busy = self._flying.keys() | self._asked | {number for word in unheard for number in word.numbers}
+        busy = self._flying.keys() | self._asked | _numbers(unheard)
         told = Counter(self._host_of(word.event.subject) for word in unheard)
         settled = now >= self._claimed_at + self._inherit_after_s
         idle = [
@@ -308,7 +308,7 @@ class Gateway:
 
     def _annulled(self, decided: Dispatch) -> list[tuple[QueuedCommand, QueuedCommand]]:
         """Pairs of which the twins are to be told now."""
-        now, busy = self._moment(), {number for word in self._unheard() for number in word.numbers}
+        now, busy = self._moment(), _numbers(self._unheard())
         return [
             (post, reverse)
             for post, reverse in decided.annul
@@ -536,6 +536,11 @@ class Gateway:
             time=self._clock.now(),
             fact=fact,
         )
+
+
+def _numbers(words: Sequence[_Word]) -> set[int]:
+    """Of the commands that they finish."""
+    return {number for word in words for number in word.numbers}
 
 
 def gateway_name(erp: str) -> str:
