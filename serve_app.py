@@ -29,6 +29,7 @@ from twins.runtime.clock import WallClock
 from twins.runtime.cluster import RayCalls, gateways, metrics
 from twins.runtime.coalesce import CoalescedReads
 from twins.runtime.cutover import report
+from twins.runtime.feed import ChangeFeed
 from twins.runtime.ingest import Directory
 from twins.runtime.inquiry import Inquiry
 from twins.runtime.kept import Boards, KeptReads
@@ -108,6 +109,7 @@ def _service(installation: Installation) -> Service:
             partial(_levelled, installation),
             store,
         ),
+        feed=ChangeFeed(store),
         checks=checks,
         latest=lambda: datetime.now(UTC) + installation.ahead_max,
         body_bytes_max=settings.http_body_bytes_max,

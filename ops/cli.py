@@ -16,7 +16,7 @@ from rich.progress import Progress
 
 from canonical.errors import RejectedMessage, TransientFailure
 from canonical.translation import Connection, Inbound
-from ops.commands import audit, bench, capacity, dead_letters, erp, exceptions, hosts, reconcile
+from ops.commands import audit, bench, capacity, dead_letters, erp, exceptions, follow, hosts, reconcile
 from ops.commands.asked import BROKEN_INPUT, HERE, Json, Key, Url, answer, err, out, print_json, refused
 
 app = typer.Typer(
@@ -41,6 +41,7 @@ app.command()(bench.bench_overload)
 app.command()(bench.bench_plots)
 app.command()(bench.bench_placement)
 app.command()(exceptions.exceptions)
+app.command()(follow.follow)
 app.command()(hosts.rebalance)
 app.command("hosts")(hosts.hosts)
 app.command()(hosts.pin)

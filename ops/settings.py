@@ -129,6 +129,11 @@ class Settings(BaseSettings):
     archive_after_days: Annotated[float, Field(ge=0)] = 90.0
     """How long a closed twin rests before its events are archived; 0: they never are."""
 
+    changes_kept_hours: Annotated[float, Field(gt=0)] = 24.0
+    """For how long whoever followed the changes of twins may be away and miss none."""
+    announce_changes: bool = True
+    """Tell them at the broker, where there is one; else only those are told who follow over HTTP."""
+
     erp_connector: Literal["simulated", "tryton", "amqp", "none"] = "none"
     erp_url: str | None = None
     """Where the simulated ERP answers."""

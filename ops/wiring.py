@@ -19,6 +19,7 @@ from adapters.embedded.delivery import EmbeddedPublisher
 from adapters.http.backfill import HttpBackfill
 from adapters.simulated_erp.connector import SimulatedErpConnector
 from adapters.simulated_erp.reading import SimulatedErpBooks
+from adapters.sql.changes import ChangeRows
 from adapters.sql.letters import LetterRows
 from adapters.sql.shadows import SqlShadow
 from adapters.sql.store import SqlStore
@@ -44,6 +45,7 @@ from twins.ports import (
     Publisher,
     Queues,
 )
+from twins.runtime.announcer import Announcer
 from twins.runtime.clock import WallClock
 from twins.runtime.crew import Crew
 from twins.runtime.host import Aspect, Residency
@@ -57,7 +59,7 @@ from twins.runtime.reconcile.schedule import Schedule
 if TYPE_CHECKING:
     from adapters.amqp.link import Patience
 
-LETTERS_CACHE_KB = 2_048
+SMALL_CACHE_KB = 2_048
 
 GC_THRESHOLDS = 2_000, 50_000, 1_000
 """Allocations between collections of the youngest objects (a millisecond each; after 50,000 they would be 30
@@ -137,7 +139,7 @@ class Installation:
 
     def dead_letters(self) -> DeadLetters:
         """For whoever only adds to them: what it has written it need not remember."""
-        return LetterRows(self.settings.store_url, replace(self.settings.tuning, cache_kb=LETTERS_CACHE_KB))
+        return LetterRows(self.settings.store_url, replace(self.settings.tuning, cache_kb=SMALL_CACHE_KB))
 
     def connector(self, erp: str) -> ErpConnector:
         """Raises: ValueError naming the setting that is missing."""
@@ -236,6 +238,24 @@ class Installation:
         from adapters.amqp.publisher import AmqpPublisher
 
         return AmqpPublisher(settings.amqp_url, prefix=settings.amqp_prefix, patience=self._patience())
+
+    @property
+    def changes_kept(self) -> timedelta:
+        return timedelta(hours=self.settings.changes_kept_hours)
+
+    @property
+    def announces(self) -> bool:
+        return self.settings.announce_changes and self.settings.amqp_url is not None
+
+    def announcer(self) -> Announcer | None:
+        settings = self.settings
+        if settings.amqp_url is None or not settings.announce_changes:
+            return None
+        from adapters.amqp.changes import AmqpAnnouncements
+
+        told = AmqpAnnouncements(settings.amqp_url, prefix=settings.amqp_prefix, patience=self._patience())
+        changes = ChangeRows(settings.store_url, replace(settings.tuning, cache_kb=SMALL_CACHE_KB))
+        return Announcer(changes, told, WallClock())
 
     def backfill(self) -> Backfill | None:
         """HTTP for the sources that have an address; RabbitMQ, where there is one, otherwise."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
@@ -310,6 +310,89 @@ class TwinRow:
     location: str | None
     findings: tuple[str, ...]
     changed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What one transaction made of twins."""
+
+    number: int
+    twins: tuple[TwinRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Commits:
+    """Those that were found, ascending; see twins.core.following for the rest."""
+
+    found: Sequence[Commit]
+    oldest_running: int
+    mark: int
+
+
+class Changes(Protocol):
+    """What became of twins, commit by commit, for a while. All raise TransientFailure."""
+
+    async def commits(self, after: int, missing: Collection[int], limit: int) -> Commits:
+        """The first *limit* of those with a larger number, and of the *missing*."""
+        ...
+
+    async def commits_kept(self) -> tuple[int, int]:
+        """The smallest and the largest number that is there; (1, 0) before the first."""
+        ...
+
+    async def announced(self) -> int | None:
+        """Up to which commit the broker has confirmed all changes; None: nothing was ever announced."""
+        ...
+
+    async def note_announced(self, number: int) -> None:
+        """Never back."""
+        ...
+
+    async def forget_commits(self, before: datetime, limit: int, *, up_to: int | None) -> int:
+        """Drop the oldest, at most *limit*, of those before a moment and *up_to* a number; the newest stays.
+
+        Answers how many.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """Twins that have changed. *settled*: who begins again after it misses nothing."""
+
+    settled: int
+    changed: Sequence[TwinRow]
+
+
+class Expired(Exception):
+    """Of the changes after what was heard last, some are forgotten."""
+
+    def __init__(self, oldest: int) -> None:
+        super().__init__(f"the oldest commit that is kept is {oldest}")
+        self.oldest = oldest
+
+
+class Feed(Protocol):
+    """Changes for any number of followers in one process."""
+
+    def follow(self, after: int | None, patience_s: float) -> AsyncGenerator[Heard]:
+        """What has changed *after*, and from then on; the first says where it begins. None: from now on.
+
+        Each change at least once, and of a twin that changes often not each. One without changes comes at
+        least every *patience_s*. It ends where the follower does not keep up, or the store cannot be read.
+        Raises: Expired, Overloaded, TransientFailure, all before the first is heard.
+        """
+        ...
+
+
+class Announcements(Protocol):
+    """Where changes are told to whoever listens."""
+
+    async def announce(self, changed: Sequence[TwinRow]) -> None:
+        """Returns when none can be lost. Raises: TransientFailure, with any part of them told."""
+        ...
+
+    async def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from fastapi.responses import Response
 from pydantic_core import to_json
 from starlette.types import ASGIApp
 
-from adapters.http import audit, health, hosts, letters, problems, reconciliations
+from adapters.http import audit, changes, health, hosts, letters, problems, reconciliations
 from adapters.http.erps import ErpDesk, erp_routes
 from adapters.http.keys import Keys
 from adapters.http.limits import Limits
@@ -41,6 +41,7 @@ from twins.core.inquiry import Moment, Outcome
 from twins.ports import (
     Audit,
     DeadLetters,
+    Feed,
     GapStore,
     Intake,
     Letter,
@@ -114,6 +115,7 @@ class Service:
     metrics: Callable[[], Awaitable[tuple[bytes, str]]]
     erps: ErpDesk
     hosts: hosts.HostDesk
+    feed: Feed
     latest: Callable[[], datetime]
     """The latest moment that an event may be dated by now."""
     body_bytes_max: int = BATCH_BYTES_MAX
@@ -144,6 +146,7 @@ def build_api(service: Service) -> ASGIApp:
         reconciliations.routes(service.reconciling),
         erp_routes(service.erps),
         hosts.routes(service.hosts),
+        changes.routes(service.feed),
     ):
         api.include_router(router, dependencies=[Depends(keys)])
     read, news = (partial(ask, "document") for ask in (service.reads.read, service.reads.news))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -33,7 +34,7 @@ from twins.core.gaps import Gap, Watch
 from twins.core.history import Arrival, Checkpoint
 from twins.core.ledger import Record, Status
 from twins.core.twin import Snapshot
-from twins.ports import Told, TwinRow
+from twins.ports import Commit, Told, TwinRow
 
 Row = dict[str, Any]
 Read = RowMapping | Row
@@ -208,9 +209,32 @@ def read_twin_row(row: RowMapping) -> TwinRow:
         row["customer_id"],
         row["sku"],
         row["location"],
-        tuple(code for code in (row["findings"] or "").split(",") if code),
+        _codes(row["findings"]),
         datetime.fromisoformat(row["changed_at"]),
     )
+
+
+_OF_A_CHANGE = itemgetter("twin", "status", "version", "customer_id", "sku", "location", "findings")
+
+
+def change_row(changed: Iterable[Row], committed_at: str) -> Row:
+    """*changed*: rows of twins."""
+    return {"committed_at": committed_at, "twins": to_json(list(map(_OF_A_CHANGE, changed))).decode()}
+
+
+def read_commit(row: RowMapping) -> Commit:
+    changed_at = datetime.fromisoformat(row["committed_at"])
+    found = from_json(row["twins"])
+    return Commit(row["number"], tuple(_changed(one, changed_at) for one in found))
+
+
+def _changed(one: Sequence[Any], changed_at: datetime) -> TwinRow:
+    name, status, version, customer_id, sku, location, findings = one
+    return TwinRow(twin_ref(name), status, version, customer_id, sku, location, _codes(findings), changed_at)
+
+
+def _codes(findings: str | None) -> tuple[str, ...]:
+    return tuple(code for code in (findings or "").split(",") if code)
 
 
 def posting_json(posting: Posting) -> str:

@@ -27,6 +27,7 @@ from sqlalchemy import (
 
 from adapters.sql import archive, numbers, rows
 from adapters.sql.beside import Beside, beside, finished
+from adapters.sql.changes import ChangeRows
 from adapters.sql.checkpoints import code, loaded
 from adapters.sql.commands import CommandRows
 from adapters.sql.cutover import CutoverRows
@@ -42,6 +43,7 @@ from adapters.sql.routes import address
 from adapters.sql.tables import archive as archive_table
 from adapters.sql.tables import (
     archived_numbers,
+    changes,
     checkpoints,
     commands,
     events,
@@ -76,9 +78,11 @@ def _one_erp(company: str) -> str:
     return "main"
 
 
-class SqlStore(PlacementRows, LetterRows, ErpControlRows, CutoverRows, CommandRows, ReconciliationRows):
+class SqlStore(
+    PlacementRows, LetterRows, ErpControlRows, CutoverRows, CommandRows, ReconciliationRows, ChangeRows
+):
     """Implements TwinStore, GapStore and InquiryStore; by its bases Placements, CommandQueue, ErpControl,
-    Cutovers, DeadLetters, Audit, Ledgers and Reports.
+    Cutovers, DeadLetters, Audit, Ledgers, Reports and Changes.
     """
 
     def __init__(
@@ -191,6 +195,7 @@ class SqlStore(PlacementRows, LetterRows, ErpControlRows, CutoverRows, CommandRo
         now: str,
     ) -> list[tuple[ManyRows, list[rows.Row]]]:
         many = self._many
+        touched = [rows.twin_row(one, now) for one in effects.touched.values()]
         return [
             (many(events), [rows.event_row(event, arrival, now) for event, arrival in effects.events]),
             (
@@ -205,7 +210,8 @@ class SqlStore(PlacementRows, LetterRows, ErpControlRows, CutoverRows, CommandRo
                     if one is not None
                 ],
             ),
-            *self._touched([rows.twin_row(one, now) for one in effects.touched.values()]),
+            *self._touched(touched),
+            (many(changes), [rows.change_row(touched, now)] if touched else []),
             (many(postings, "key", "version"), records),
             (many(commands), told),
             (

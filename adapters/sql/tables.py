@@ -107,6 +107,23 @@ checkpoints = Table(
     Column("body", LargeBinary, nullable=False),
 )
 
+changes = Table(
+    "changes",
+    metadata,
+    Column("number", _Number, primary_key=True, autoincrement=True),
+    Column("committed_at", String, nullable=False),
+    Column("twins", Text, nullable=False),
+)
+"""A row a commit, for a while: what it made of twins."""
+
+announced = Table(
+    "announced",
+    metadata,
+    Column("one", SmallInteger, primary_key=True, autoincrement=False),
+    Column("number", BigInteger, nullable=False),
+)
+"""One row, once a broker has heard of changes: up to which commit."""
+
 registers = Table(
     "registers",
     metadata,

@@ -156,6 +156,20 @@ class Operated:
                 Names().events, OrderPlaced.TYPE, body, pika.BasicProperties(content_type=STRUCTURED)
             )
 
+    def fill_queue(self, name: str) -> None:
+        """With one change of a twin, by somebody who refuses more."""
+        with pika.BlockingConnection(pika.URLParameters(self.broker.url)) as connection:
+            channel = connection.channel()
+            limits = {"x-queue-type": "quorum", "x-max-length": 1, "x-overflow": "reject-publish"}
+            channel.queue_declare(name, durable=True, arguments=limits)
+            for _ in range(3):
+                channel.basic_publish("", name, b"[]")
+            channel.queue_bind(name, Names().changes, "#")
+
+    def delete_queue(self, name: str) -> None:
+        with pika.BlockingConnection(pika.URLParameters(self.broker.url)) as connection:
+            connection.channel().queue_delete(name)
+
     def set_erp(self, path: str, what: Mapping[str, Any]) -> None:
         httpx.post(f"{self.erp.url}{path}", json=dict(what)).raise_for_status()
 

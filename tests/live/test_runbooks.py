@@ -218,6 +218,20 @@ def test_database_away(site: Operated) -> None:
     site.tried(rule("DatabaseAway"), lambda: kill(site.database), by_hand={"start-database": start})
 
 
+def test_changes_late(site: Operated) -> None:
+    """A listener's queue is full, and refuses what would be the second message."""
+
+    def fill() -> None:
+        site.fill_queue("full")
+        site.tell(placed(order="SO-200"), *sold(201))
+        site.run(
+            'psql -q "$DATABASE" -c "UPDATE changes SET committed_at = \'2025\' || substr(committed_at, 5)"'
+        )
+
+    printed = site.tried(rule("ChangesLate"), fill, by_hand={"make-room": lambda: site.delete_queue("full")})
+    assert "full" in printed
+
+
 def test_broker_away(site: Operated) -> None:
     start = site.broker.start
     printed = site.tried(rule("BrokerAway"), lambda: kill(site.broker), by_hand={"start-broker": start})

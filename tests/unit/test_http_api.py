@@ -38,6 +38,7 @@ from twins.core.rules import Policy
 from twins.ports import TwinFilter
 from twins.runtime.coalesce import CoalescedReads
 from twins.runtime.cutover import report
+from twins.runtime.feed import ChangeFeed
 from twins.runtime.host import TwinHost
 from twins.runtime.ingest import Directory
 from twins.runtime.inquiry import Inquiry
@@ -156,6 +157,7 @@ def service_of(store: SqlStore, calls: OneHost) -> Service:
             partial(report, store, lambda erp: None),
         ),
         hosts=host_desk(store),
+        feed=ChangeFeed(store),
         latest=lambda: DAY + timedelta(days=365),
         checks={"database": store.ping},
     )

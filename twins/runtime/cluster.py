@@ -28,6 +28,7 @@ from twins.core.rules import Policy
 from twins.ports import (
     Backfill,
     Backlog,
+    Changes,
     CommandQueue,
     Consumer,
     Cutovers,
@@ -42,6 +43,7 @@ from twins.ports import (
     TwinStore,
     Verdict,
 )
+from twins.runtime.announcer import Announcer, forget
 from twins.runtime.clock import WallClock
 from twins.runtime.cores import keep_to_one_core
 from twins.runtime.crew import Crew
@@ -76,7 +78,9 @@ HAS_BOARDS = hasattr(os, "memfd_create")
 T = TypeVar("T")
 
 
-class Store(TwinStore, Placements, GapStore, CommandQueue, ErpControl, Cutovers, DeadLetters, Protocol):
+class Store(
+    TwinStore, Placements, GapStore, CommandQueue, ErpControl, Cutovers, DeadLetters, Changes, Protocol
+):
     """What a host and a gateway need of the database."""
 
 
@@ -140,6 +144,18 @@ class Wiring(Protocol):
 
     def queues(self) -> Queues | None:
         """None without a broker."""
+        ...
+
+    @property
+    def changes_kept(self) -> timedelta: ...
+
+    @property
+    def announces(self) -> bool:
+        """Changes are told at a broker, too."""
+        ...
+
+    def announcer(self) -> Announcer | None:
+        """None where they are not."""
         ...
 
     def backfill(self) -> Backfill | None: ...
@@ -218,7 +234,7 @@ class HostActor(Watched, TwinHost):
             boards=HAS_BOARDS,
         )
         self._wiring = wiring
-        self._dead_letters = store
+        self._dead_letters = self._changes = store
         self._gaps = GapWatch(store, wiring.backfill(), WallClock(), wiring.backfill_patience)
         self._letters = LetterWatch()
         self._leads = name == FIRST_HOST
@@ -249,8 +265,8 @@ class HostActor(Watched, TwinHost):
 
     async def look_around(self) -> None:
         """The first host also keeps as many ingest actors as the queues need, wakes those without a broker,
-        asks for what is missing, counts dead letters, and reconciles when it is due: each of it, whatever
-        becomes of the rest. Raises: Fenced; TransientFailure.
+        asks for what is missing, counts dead letters, forgets old changes, and reconciles when it is due:
+        each of it, whatever becomes of the rest. Raises: Fenced; TransientFailure.
         """
         self._check_needed()
         failures: list[Exception] = []
@@ -271,6 +287,7 @@ class HostActor(Watched, TwinHost):
             yield wake(self._wiring)
             yield self._gaps.look()
             yield self._letters.look(self._dead_letters, self._clock.now())
+            yield forget(self._changes, self._clock.now() - self._wiring.changes_kept, self._wiring.announces)
         if self._schedule is not None:
             yield self._schedule.look()
 
@@ -351,24 +368,33 @@ class IngestActor(Watched):
         self._consumer = wiring.consumer(Directory(wiring.placement, RayCalls(wiring)), wiring.dead_letters())
         self._starting = asyncio.Lock()
         self._started = self._consumer is None
+        self._announcer = wiring.announcer() if self._is_first() else None
+        self._announcing: asyncio.Task[None] | None = None
         self._call_ready()
 
     async def ready(self) -> None:
-        """Consume. Raises: TransientFailure where the broker is away."""
+        """Consume, and the first announces what changes. Raises: TransientFailure with the broker away."""
         self._is_called = True
-        if ray.get_runtime_context().get_actor_name() == ingest_name(0):
+        if self._is_first():
             self._watch(self._wiring)
+        if self._announcer is not None and self._announcing is None:
+            self._announcing = asyncio.create_task(self._announcer.run())
         async with self._starting:
             if not self._started and self._consumer is not None:
                 await self._consumer.start()
                 self._started = True
+
+    @staticmethod
+    def _is_first() -> bool:
+        return bool(ray.get_runtime_context().get_actor_name() == ingest_name(0))
 
     async def stop(self) -> None:
         if self._consumer is not None and self._started:
             await self._consumer.stop()
 
     async def metrics(self) -> dict[str, float]:
-        return {} if self._consumer is None else self._consumer.figures()
+        consumed = {} if self._consumer is None else self._consumer.figures()
+        return consumed | ({} if self._announcer is None else self._announcer.figures())
 
     async def drain(self) -> None:
         """Finish what is being taken, and end: an actor that exits by itself is not started anew."""

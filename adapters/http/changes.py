@@ -1,0 +1,93 @@
+"""Changes of twins as they are committed: server-sent events, which go on where they were cut."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query
+from fastapi.responses import Response, StreamingResponse
+from fastapi.sse import format_sse_event
+from pydantic_core import to_json
+
+from adapters.http.problems import Problem
+from canonical.identity import Kind
+from twins.changes import as_event
+from twins.ports import Expired, Feed, Heard, TwinRow
+
+STILL_HERE_S = 10.0
+"""A proxy ends connections on which nothing is said for long; many take a minute."""
+FIELDS = ("status", "customer_id", "sku", "location")
+Wanted = Callable[[TwinRow], bool]
+
+
+def routes(feed: Feed) -> APIRouter:
+    router = APIRouter(tags=["changes"])
+
+    @router.get("/v1/changes", response_class=StreamingResponse)
+    async def changes(
+        kind: Kind | None = None,
+        status: Annotated[str | None, Query(description="that they have come to")] = None,
+        customer_id: str | None = None,
+        sku: str | None = None,
+        location: str | None = None,
+        finding: Annotated[str | None, Query(description="code of a finding that they have now")] = None,
+        after: Annotated[
+            int | None, Query(ge=0, description="id of the last event heard; none: from now on")
+        ] = None,
+        last_event_id: Annotated[
+            int | None, Header(ge=0, description="the same, as browsers send it when they reconnect")
+        ] = None,
+    ) -> Response:
+        """Each twin as soon as it has changed, as a CloudEvent; one that changes often, now and then.
+
+        The first event, `begin`, says from where: who lists twins after it has missed nothing. Each change is
+        told at least once; of one twin, that with the largest version holds.
+        """
+        values = (status, customer_id, sku, location)
+        asked = {name: value for name, value in zip(FIELDS, values, strict=True) if value is not None}
+
+        def is_wanted(row: TwinRow) -> bool:
+            return (
+                kind in (None, row.ref.kind)
+                and all(getattr(row, name) == value for name, value in asked.items())
+                and (finding is None or finding in row.findings)
+            )
+
+        heard = feed.follow(last_event_id if last_event_id is not None else after, STILL_HERE_S)
+        try:
+            first = await anext(heard)
+        except Expired as expired:
+            raise Problem(
+                410,
+                "Forgotten",
+                f"changes before {expired.oldest} are not kept: follow from now on, then list the twins",
+                oldest=expired.oldest,
+            ) from None
+        return StreamingResponse(
+            _told(first, heard, is_wanted),
+            media_type="text/event-stream",
+            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+        )
+
+    return router
+
+
+async def _told(first: Heard, heard: AsyncGenerator[Heard], is_wanted: Wanted) -> AsyncIterator[bytes]:
+    async with aclosing(heard):
+        yield format_sse_event(
+            event="begin", id=str(first.settled), data_str=_json({"after": first.settled}), retry=1_000
+        )
+        async for one in heard:
+            yield _events([row for row in one.changed if is_wanted(row)], one.settled)
+
+
+def _events(changed: Sequence[TwinRow], settled: int) -> bytes:
+    """The id is told last: who is cut before hears all of them again."""
+    events = [format_sse_event(event="change", data_str=_json(as_event(row))) for row in changed]
+    return b"".join([*events, format_sse_event(comment="still here", id=str(settled))])
+
+
+def _json(content: Any) -> str:
+    return to_json(content).decode()

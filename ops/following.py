@@ -1,0 +1,53 @@
+"""Following a running twinsync: its changes, for as long as somebody looks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from time import sleep
+from typing import Any
+
+import httpx
+from httpx_sse import ServerSentEvent, SSEError, connect_sse
+
+from canonical.errors import RejectedMessage, TransientFailure
+from twins.outage import waits
+
+SILENT_S = 30.0
+"""Twinsync says every ten seconds that it is there."""
+
+
+def follow(
+    url: str, key: str, wanted: Mapping[str, str], transport: httpx.BaseTransport | None = None
+) -> Iterator[ServerSentEvent | TransientFailure]:
+    """Events as they come; a failure each time that twinsync is away, after which it goes on where it was.
+
+    Without end. Raises: RejectedMessage as the service says.
+    """
+    last_id, pauses = "", waits()
+    headers = {"Authorization": f"Bearer {key}"}
+    with httpx.Client(timeout=SILENT_S, transport=transport) as client:
+        while True:
+            try:
+                since = {"Last-Event-ID": last_id} if last_id else {}
+                with connect_sse(
+                    client, "GET", f"{url}/v1/changes", headers=headers | since, params=dict(wanted)
+                ) as source:
+                    _check(url, source.response)
+                    for event in source.iter_sse():
+                        last_id, pauses = event.id or last_id, waits()
+                        yield event
+                yield TransientFailure(f"{url} has ended the stream")
+            except (httpx.HTTPError, SSEError, TransientFailure) as error:
+                yield TransientFailure(f"{url}: {error}")
+            sleep(next(pauses))
+
+
+def _check(url: str, response: httpx.Response) -> None:
+    """Raises: RejectedMessage, TransientFailure as the service says."""
+    if response.status_code < 400:
+        return
+    response.read()
+    if response.status_code >= 500 or response.status_code == 429:
+        raise TransientFailure(f"{url} answers {response.status_code}: {response.text}")
+    told: dict[str, Any] = response.json()
+    raise RejectedMessage(told.get("detail", response.text), field=told.get("field", ""))

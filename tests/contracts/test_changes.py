@@ -1,0 +1,151 @@
+"""What every store of changes must do."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import func, insert, select
+
+from adapters.sql.changes import ChangeRows
+from adapters.sql.database import now_text
+from adapters.sql.store import SqlStore
+from adapters.sql.tables import changes
+from canonical.identity import Kind
+from tests.contracts.conftest import postgres_of_its_own
+from tests.stories import golden
+from tests.world import World
+from twins.changes import newest
+from twins.core.following import Following
+from twins.ports import Commits, TwinFilter, TwinRow
+from twins.runtime.announcer import forget
+
+FAR_BACK, FAR_AHEAD = -timedelta(days=1), timedelta(days=1)
+
+
+async def told(store: SqlStore) -> World:
+    """A commit for each event."""
+    world, epoch = World(), await store.claim("host-0")
+    for event in golden():
+        await store.commit("host-0", epoch, world.take([event]), ())
+    return world
+
+
+async def listed(store: SqlStore) -> dict[str, TwinRow]:
+    rows = [row for kind in Kind for row in await store.rows(TwinFilter(kind), 1_000)]
+    return {str(row.ref): row for row in rows}
+
+
+async def test_changes_end_in_what_lists_show(store: SqlStore) -> None:
+    await told(store)
+    read = await store.commits(0, (), 1_000)
+    assert len(read.found) == len(golden())
+    assert [one.number for one in read.found] == sorted(one.number for one in read.found)
+    heard = {str(row.ref): row for row in newest(read.found)}
+    shown = await listed(store)
+    assert {name: heard[name] for name in shown} == shown
+    assert any(
+        len({row.version for one in read.found for row in one.twins if row.ref == ref}) > 2
+        for ref in {row.ref for row in heard.values()}
+    )
+
+
+async def test_they_are_read_in_parts(store: SqlStore) -> None:
+    await told(store)
+    whole = (await store.commits(0, (), 1_000)).found
+    first = (await store.commits(0, (), 3)).found
+    rest = (await store.commits(first[-1].number, (), 1_000)).found
+    assert [*first, *rest] == whole
+    assert (await store.commits(whole[-1].number, {whole[1].number}, 10)).found == [whole[1]]
+    assert await store.commits_kept() == (whole[0].number, whole[-1].number)
+
+
+async def test_before_the_first_there_is_none(store: SqlStore) -> None:
+    assert (await store.commits(0, (), 10)).found == []
+    assert await store.commits_kept() == (1, 0)
+    assert await store.announced() is None
+
+
+async def test_a_commit_that_fails_leaves_no_change(store: SqlStore) -> None:
+    old = await store.claim("host-0")
+    await store.claim("host-0")
+    with pytest.raises(Exception, match="epoch"):
+        await store.commit("host-0", old, World().take(golden()), ())
+    assert (await store.commits(0, (), 10)).found == []
+
+
+async def test_what_was_announced_never_goes_back(store: SqlStore) -> None:
+    for number, known in ((5, 5), (3, 5), (8, 8)):
+        await store.note_announced(number)
+        assert await store.announced() == known
+
+
+async def test_old_changes_are_forgotten_but_for_the_newest(store: SqlStore) -> None:
+    await told(store)
+    whole = (await store.commits(0, (), 1_000)).found
+    now = whole[-1].twins[0].changed_at
+    assert await store.forget_commits(now + FAR_BACK, 1_000, up_to=None) == 0
+    assert await store.forget_commits(now + FAR_AHEAD, 2, up_to=None) == 2
+    assert (await store.commits(0, (), 1_000)).found == whole[2:]
+    assert await store.forget_commits(now + FAR_AHEAD, 1_000, up_to=whole[3].number) == 2
+    assert await store.forget_commits(now + FAR_AHEAD, 1_000, up_to=None) == len(whole) - 5
+    assert (await store.commits(0, (), 1_000)).found == whole[-1:], "who has heard it has missed nothing"
+
+
+async def test_what_is_not_announced_yet_is_not_forgotten(store: SqlStore) -> None:
+    await told(store)
+    whole = (await store.commits(0, (), 1_000)).found
+    later = whole[-1].twins[0].changed_at + FAR_AHEAD
+    await forget(store, later, announced=True)
+    assert (await store.commits(0, (), 1_000)).found == whole
+    await store.note_announced(whole[1].number)
+    await forget(store, later, announced=True)
+    assert (await store.commits(0, (), 1_000)).found == whole[2:]
+    await forget(store, later, announced=False)
+    assert (await store.commits(0, (), 1_000)).found == whole[-1:]
+
+
+# --- numbers that are seen out of turn --------------------------------------------------------------------
+
+
+@pytest.fixture
+async def postgres() -> AsyncIterator[ChangeRows]:
+    async with postgres_of_its_own() as url:
+        opened = SqlStore(url)
+        await opened.migrate()
+        yield opened
+        await opened.close()
+
+
+async def read(store: ChangeRows, following: Following) -> list[int]:
+    found: Commits = await store.commits(following.newest, following.missing, 10)
+    numbers = [one.number for one in found.found]
+    following.take(numbers, found.oldest_running, found.mark)
+    return numbers
+
+
+ROW = {"twins": "[]"}
+
+
+@pytest.mark.parametrize("ends_well", [True, False])
+async def test_a_number_that_a_running_transaction_has_taken_is_waited_for(
+    postgres: ChangeRows, ends_well: bool
+) -> None:
+    following = Following(0)
+    other, slow, quick = [await postgres._writer.connect() for _ in range(3)]
+    await other.execute(select(func.pg_current_xact_id()))
+    for connection in (slow, quick):
+        await connection.execute(insert(changes).values(committed_at=now_text(), **ROW))
+    await quick.commit()
+    for _ in range(3):
+        await read(postgres, following)
+        assert following.newest == 2
+        assert following.settled == 0, "the first may still come"
+        await other.rollback()
+    await (slow.commit() if ends_well else slow.rollback())
+    seen = [number for _ in range(2) for number in await read(postgres, following)]
+    assert seen == ([1] if ends_well else [])
+    assert following.settled == 2
+    for connection in (other, slow, quick):
+        await connection.close()
