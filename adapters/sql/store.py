@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from sqlalchemy import (
     Connection,
     Dialect,
+    Select,
     Table,
     bindparam,
     delete,
@@ -267,18 +268,7 @@ class SqlStore(
         return found
 
     async def rows(self, wanted: TwinFilter, limit: int) -> list[TwinRow]:
-        statement = select(twins).where(twins.c.kind == wanted.kind.value, twins.c.status != rows.UNHEARD_OF)
-        for name in ("status", "customer_id", "sku", "location"):
-            if (value := getattr(wanted, name)) is not None:
-                statement = statement.where(twins.c[name] == value)
-        if wanted.finding == "":
-            statement = statement.where(twins.c.findings.is_not(None))
-        elif wanted.finding is not None:
-            statement = statement.where(twins.c.findings.contains(f",{wanted.finding},", autoescape=True))
-        if wanted.after is not None:
-            statement = statement.where(twins.c.twin > wanted.after)
-        statement = statement.order_by(twins.c.twin).limit(limit)
-        return [rows.read_twin_row(row) for row in await self._rows(statement)]
+        return [rows.read_twin_row(row) for row in await self._rows(listed(wanted, limit))]
 
     async def counts(self) -> dict[tuple[str, str], int]:
         """(kind, status) → how many twins."""
@@ -446,14 +436,40 @@ def _compiled(statement: Any, table: Table, dialect: Dialect) -> ManyRows:
     return ManyRows(str(compiled), compiled.positiontup, dialect.name)
 
 
+INDEXED = ("status", "due_at", "closed_at", "customer_id", "sku", "location", "findings")
+_TOLD = ", ".join(f"column{place}" for place in range(2, len(INDEXED) + 2))
 _MOVED = ManyRows(
-    "UPDATE twins SET status = column2, due_at = column3, closed_at = column4 FROM (VALUES (?, ?, ?, ?))"
-    " WHERE twin = column1 AND (status, due_at, closed_at) IS NOT (column2, column3, column4)",
-    ("twin", "status", "due_at", "closed_at"),
+    f"UPDATE twins SET ({', '.join(INDEXED)}) = ({_TOLD}) FROM (VALUES (?, {', '.join('?' * len(INDEXED))}))"
+    f" WHERE twin = column1 AND ({', '.join(INDEXED)}) IS NOT ({_TOLD})",
+    ("twin", *INDEXED),
     "sqlite",
 )
 """SQLite writes an index anew for each column that a statement names, whether it changes or not."""
-INDEXED = ("status", "due_at", "closed_at")
+
+
+def listed(wanted: TwinFilter, limit: int) -> Select[Any]:
+    """Each way is one range of one index, in the order of twins: what they are of kind says their name."""
+    prefix = f"{wanted.kind.value}/"
+    after = twins.c.twin >= prefix if wanted.after is None else twins.c.twin > wanted.after
+    found = select(twins).where(after, twins.c.twin < f"{wanted.kind.value}{chr(ord('/') + 1)}")
+    labels = {name: getattr(wanted, name) for name in ("customer_id", "sku", "location")}
+    for name, value in labels.items():
+        if value is not None:
+            found = found.where(twins.c[name] == value)
+    if wanted.finding == "":
+        found = found.where(twins.c.findings.is_not(None))
+    elif wanted.finding is not None:
+        found = found.where(
+            twins.c.findings.is_not(None),
+            twins.c.findings.contains(f",{wanted.finding},", autoescape=True),
+        )
+    if wanted.status is None:
+        found = found.where(twins.c.status != rows.UNHEARD_OF)
+    else:
+        found = found.where(twins.c.status == wanted.status)
+        if wanted.finding is None and not any(labels.values()):
+            found = found.where(twins.c.kind == wanted.kind.value)  # it is known; so the index by status is
+    return found.order_by(twins.c.twin).limit(limit)
 
 
 def _load(connection: Connection, refs: Sequence[TwinRef], whole: bool) -> dict[TwinRef, Stored]:

@@ -154,16 +154,20 @@ twins = Table(
     postgresql_with=_ROOM,
 )
 """*closed_at*: of a closed twin whose events are not archived, or not all, when it changed last."""
-_due = twins.c.due_at.is_not(None)
-Index("twins_by_due", twins.c.due_at, sqlite_where=_due, postgresql_where=_due)
-_closed = twins.c.closed_at.is_not(None)
-Index(
-    "twins_by_closing",
-    twins.c.closed_at,
-    twins.c.twin,
-    sqlite_where=_closed,
-    postgresql_where=_closed,
-)
+
+
+def _where_there(name: str, there: Column[Any], *columns: Column[Any]) -> None:
+    """An index of the rows that have something *there*."""
+    condition = there.is_not(None)
+    Index(name, *columns, sqlite_where=condition, postgresql_where=condition)
+
+
+_where_there("twins_by_due", twins.c.due_at, twins.c.due_at)
+_where_there("twins_by_closing", twins.c.closed_at, twins.c.closed_at, twins.c.twin)
+_where_there("twins_by_customer", twins.c.customer_id, twins.c.customer_id, twins.c.twin)
+_where_there("twins_by_sku", twins.c.sku, twins.c.sku, twins.c.twin)
+_where_there("twins_by_location", twins.c.location, twins.c.location, twins.c.twin)
+_where_there("twins_with_findings", twins.c.findings, twins.c.twin)
 
 postings = Table(
     "postings",

@@ -10,9 +10,11 @@ from sqlalchemy import Connection, text
 from adapters.sql.beside import InLoop, finished
 from adapters.sql.engine import Tuning
 from adapters.sql.named import named
-from adapters.sql.store import SqlStore
+from adapters.sql.store import SqlStore, listed
 from adapters.sql.tables import events, postings, registers, twins
 from tests.contracts.conftest import postgres_of_its_own
+from tests.unit.test_query_plans import LISTS
+from twins.ports import TwinFilter
 
 ASKED_TIMES = 8
 """PostgreSQL plans a prepared statement anew for the first five times."""
@@ -60,3 +62,16 @@ async def test_what_was_asked_of_small_tables_is_searched_for_when_they_are_larg
     plan = await finished(reading, plans)
     assert "Seq Scan" not in plan, plan
     assert "JIT" not in plan, plan
+
+
+@pytest.mark.parametrize("wanted", LISTS, ids=str)
+async def test_a_page_of_a_list_is_a_range_of_an_index(reading: InLoop, wanted: TwinFilter) -> None:
+    def plan(connection: Connection) -> str:
+        connection.execute(_FILLED, {"first": 1, "last": 20_000})
+        connection.execute(text("ANALYZE twins"))
+        compiled = listed(wanted, 51).compile(connection, compile_kwargs={"literal_binds": True})
+        return "\n".join(connection.exec_driver_sql(f"EXPLAIN {compiled}").scalars())
+
+    told = await finished(reading, plan)
+    assert "Seq Scan" not in told, told
+    assert "twin)::text <" in told, told

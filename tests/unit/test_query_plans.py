@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 from sqlalchemy import Column, create_engine, select
 
 from adapters.sql.named import among
+from adapters.sql.store import listed
 from adapters.sql.tables import events, metadata, postings
+from canonical.identity import Kind
+from twins.ports import TwinFilter
 
 
 @pytest.mark.parametrize(
@@ -33,4 +37,29 @@ def test_many_rows_are_searched_for_and_not_scanned_for(
         )
         steps = [step.detail for step in found]
     assert any(step.startswith(f"SEARCH {columns[0].table.name} ") for step in steps), steps
+    engine.dispose()
+
+
+LISTS = [
+    TwinFilter(Kind.ORDER),
+    TwinFilter(Kind.ORDER, after="order/SO-1"),
+    TwinFilter(Kind.ORDER, status="held"),
+    TwinFilter(Kind.ORDER, customer_id="C-1"),
+    TwinFilter(Kind.ORDER, status="held", customer_id="C-1", after="order/SO-1"),
+    TwinFilter(Kind.STOCK, sku="SKU-1"),
+    TwinFilter(Kind.STOCK, sku="SKU-1", location="DC-01"),
+    TwinFilter(Kind.STOCK, location="DC-01"),
+    TwinFilter(Kind.SHIPMENT, finding=""),
+    TwinFilter(Kind.SHIPMENT, finding="dispatch-missing", status="held"),
+]
+
+
+@pytest.mark.parametrize("wanted", LISTS, ids=str)
+def test_a_page_of_a_list_is_a_range_of_an_index(wanted: TwinFilter) -> None:
+    engine = create_engine("sqlite://")
+    with engine.connect() as connection:
+        metadata.create_all(connection)
+        asked = listed(wanted, 51).compile(dialect=engine.dialect, compile_kwargs={"literal_binds": True})
+        (step,) = [step.detail for step in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {asked}")]
+    assert re.fullmatch(r"SEARCH twins USING .*\btwin>\? AND twin<\?\)", step), "neither scanned nor sorted"
     engine.dispose()
