@@ -179,6 +179,21 @@ def unit(code: str) -> str:
     return units.from_x12(code) if code else units.EACH
 
 
+class OneUnit:
+    """Refuses to add up what is told in two units: how many of one make the other, nobody says."""
+
+    def __init__(self) -> None:
+        self._codes: dict[str, str] = {}
+
+    def check(self, what: str, segment: Segment, element: int) -> None:
+        """*element* has the unit (355) of a quantity of *what*. Raises: RefusedSet naming it."""
+        code = segment[element] or units.EACH
+        known = self._codes.setdefault(what, code)
+        if code != known:
+            told = f"{code}, where {what} was told in {known}: the sender must tell both in one unit"
+            raise segment.refuse(told, element)
+
+
 def case_code(segment: Segment, element: int) -> Iterator[tuple[str, str]]:
     if segment[element]:
         yield UPC_CASE_CODE, segment[element]

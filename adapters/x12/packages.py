@@ -59,7 +59,10 @@ def _package(sscc: _Mark | None, number: _Mark | None, lines: Sequence[ShipmentL
 
 
 def merged(lines: Iterable[ShipmentLine]) -> tuple[ShipmentLine, ...]:
-    """One line for each order line, SKU and unit: lots and cartons of the same line are added up."""
+    """One line for each order line, SKU and unit: lots and cartons of the same line are added up.
+
+    That they are told in one unit is checked where they are read, by `OneUnit`.
+    """
     totals: dict[tuple[str, str, str, str], Decimal] = {}
     for line in lines:
         kind = (line.order_id, line.line_id, line.sku, line.unit)

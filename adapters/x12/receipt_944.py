@@ -4,6 +4,7 @@
   told, at N1*WH.
 - What reports no goods that came (W1701: a shortage, a return, an adjustment, an exercise) is refused.
 - Each W07 is goods received: quantity W0701, product ids W0704/05, W0706/07, W0710/11, case code W0703.
+- Quantities of one SKU are added up, and refused where their units (W0702, W1302) differ.
 - W13 takes from it what is damaged (W1303 = 01), which is received as such. Other exceptions are refused.
 """
 
@@ -13,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
 
-from adapters.x12.document import END_OF_DAY, Document, case_code, key
+from adapters.x12.document import END_OF_DAY, Document, OneUnit, case_code, key
 from adapters.x12.segments import Segment, loops, missing, only
 from canonical.envelope import Event
 from canonical.facts.stock import StockReceived, StockStatus
@@ -51,10 +52,12 @@ def _totals(
     document: Document, received: Sequence[tuple[Segment, ...]]
 ) -> dict[tuple[str, StockStatus], Decimal]:
     totals: dict[tuple[str, StockStatus], Decimal] = {}
+    one_unit = OneUnit()
     for loop in received:
         w07 = loop[0]
         sku = document.sku(w07, (*w07.pairs(4, 6, 10), *case_code(w07, 3)))
-        damaged = _damaged(loop)
+        one_unit.check(sku, w07, 2)
+        damaged = _damaged(loop, sku, one_unit)
         if damaged > w07.quantity(1):
             raise w07.refuse(f"{damaged} are damaged of {w07.quantity(1)} received", 1)
         parts = {StockStatus.SELLABLE: w07.quantity(1) - damaged, StockStatus.DAMAGED: damaged}
@@ -64,10 +67,12 @@ def _totals(
     return totals
 
 
-def _damaged(loop: Sequence[Segment]) -> Decimal:
+def _damaged(loop: Sequence[Segment], sku: str, one_unit: OneUnit) -> Decimal:
     damaged = ZERO
     for w13 in loop:
         if w13.id == "W13":
             w13.code(3, (_DAMAGED,))
+            if w13[2]:
+                one_unit.check(sku, w13, 2)
             damaged += w13.quantity(1)
     return damaged

@@ -5,6 +5,7 @@
   whatever order its loops stand.
 - The order of an item is PRF01 of the O above it. Its line is REF*LI, LIN01, SN101, or a running number in
   its order; its quantity SN102 in SN103; its product ids follow LIN01.
+- One line, or one SKU, in two units is refused: its quantities cannot be added up.
 - Packages are T and P with a MAN. An item is in the nearest package above it.
 - It left at DTM*011, on the same day at the time of BSN04; without a DTM*011, at BSN03 and BSN04.
 - The carrier is TD503 with service TD505; tracking numbers are REF*CN, REF*2I and MAN*CP.
@@ -16,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from adapters.x12.document import Document, built, key, line_reference, tracking_numbers, unit
+from adapters.x12.document import Document, OneUnit, built, key, line_reference, tracking_numbers, unit
 from adapters.x12.packages import merged, packages
 from adapters.x12.segments import Segment, before, first, loops, missing, only
 from canonical.envelope import Event
@@ -133,11 +134,21 @@ def _above(level: _Level, levels: _Hierarchy, *codes: str) -> _Level | None:
 
 def _items(document: Document, levels: _Hierarchy) -> Iterator[tuple[_Level, ShipmentLine]]:
     running: dict[str, int] = {}
+    one_unit = OneUnit()
     for level in levels.values():
         if level.code == _ITEM:
             order_id = _order(level, levels)
             running[order_id] = running.get(order_id, 0) + 1
-            yield level, _line(document, level, order_id, running[order_id])
+            line = _line(document, level, order_id, running[order_id])
+            _check_unit(one_unit, level, line)
+            yield level, line
+
+
+def _check_unit(one_unit: OneUnit, item: _Level, line: ShipmentLine) -> None:
+    sn1 = only(item.segments, "SN1")
+    one_unit.check(f"line {line.line_id} of {line.order_id}", sn1, 3)
+    if line.quantity:
+        one_unit.check(line.sku, sn1, 3)
 
 
 def _order(item: _Level, levels: _Hierarchy) -> str:

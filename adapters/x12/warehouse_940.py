@@ -4,6 +4,7 @@
   again with other quantities it replaces them.
 - Lines are LX loops: the order line N9*LI, or else LX01; quantity W0101; product ids W0104/05, W0106/07,
   W0115/16, and the U.P.C. case code W0103.
+- Quantities of one order line are added up, and refused where their units (W0102) differ.
 - A cancel (W0501 = F or D) is a request: the warehouse answers. With lines it asks for those alone.
 - The set has no time of its own: it happened when its group was made (GS04, GS05).
 """
@@ -14,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from hashlib import sha256
 
-from adapters.x12.document import Document, built, case_code, key, line_reference, unit
+from adapters.x12.document import Document, OneUnit, built, case_code, key, line_reference, unit
 from adapters.x12.segments import Segment, before, loops, missing, only
 from canonical.envelope import Event
 from canonical.facts.order import CancelledLine, OrderCancelRequested, OrderReleased, ReleasedLine
@@ -57,9 +58,12 @@ def _request_id(shipment_id: str, lines: Sequence[ShipmentLine]) -> str:
 
 
 def _lines(document: Document, order_id: str) -> Iterator[ShipmentLine]:
+    one_unit = OneUnit()
     for lx in loops(document.segments, "LX"):
         for loop in loops(lx, "W01"):
-            yield _line(document, order_id, lx[0], loop)
+            line = _line(document, order_id, lx[0], loop)
+            one_unit.check(f"line {line.line_id} of {order_id}", loop[0], 2)
+            yield line
 
 
 def _line(document: Document, order_id: str, lx: Segment, loop: Sequence[Segment]) -> ShipmentLine:

@@ -4,6 +4,7 @@
   names that day, or of the group where that was made on that day.
 - Lines are W12 in LX loops: the order line N9*LI, or else LX01; ordered W1202, shipped W1203, unit W1205,
   product ids W1207/08 and W1221/22, U.P.C. case code W1206.
+- One line, or one SKU, in two units is refused: its quantities cannot be added up.
 - Picked is what shipped; short is what was ordered beyond it. A line of which nothing shipped is only short,
   and where nothing shipped at all there is no dispatch.
 - W1201 = IS is a substitution: then W1216, W1217 and W1218 are the item ordered (W12, semantic note). The
@@ -22,6 +23,7 @@ from decimal import Decimal
 from adapters.x12.document import (
     END_OF_DAY,
     Document,
+    OneUnit,
     built,
     case_code,
     key,
@@ -92,6 +94,7 @@ def translate(document: Document) -> Iterator[Event]:
     items = [item for _, carton in cartons for item in carton]
     if not items:
         raise missing("W12")
+    _check_units(items)
     packed = _packages(cartons)
     dispatched = _dispatched(document, items, packed)
     substituted = _substituted(document, items)
@@ -126,6 +129,14 @@ def _items(document: Document, order_id: str, lx: Sequence[Segment]) -> Iterator
             unit(w12[5]),
             *_quantities(w12),
         )
+
+
+def _check_units(items: Iterable[_Item]) -> None:
+    one_unit = OneUnit()
+    for item in items:
+        one_unit.check(f"line {item.line_id} of {item.order_id}", item.w12, 5)
+        if item.shipped:
+            one_unit.check(item.sku, item.w12, 5)
 
 
 def _quantities(w12: Segment) -> tuple[Decimal, Decimal]:

@@ -119,6 +119,20 @@ def test_cartons_of_one_line_are_added_up() -> None:
     assert goods(dispatched(text)) == [("PO-77", "1", "SKU-1", 10, "EA")]
 
 
+@pytest.mark.parametrize(
+    ("sound", "broken", "told"),
+    [
+        ("LIN*2*VN*SKU-2", "LIN*1*VN*SKU-2", "line 1 of PO-77"),
+        ("LIN*2*VN*SKU-2", "LIN*2*VN*SKU-1", "SKU-1"),
+    ],
+)
+def test_what_shipped_in_two_units_is_not_added(sound: str, broken: str, told: str) -> None:
+    with pytest.raises(RejectedMessage) as refused:
+        facts("856", SHIPMENT_856.replace(sound, broken))
+    assert refused.value.field == "SN1[2].03"
+    assert f"CA, where {told} was told in EA" in refused.value.reason
+
+
 def test_cancelled_ship_notice_voids_the_shipment() -> None:
     (event,) = translated(message("856", "BSN*01*SHP-7*20260303*1000"))
     assert isinstance(event.fact, ShipmentVoided)

@@ -46,6 +46,44 @@ def test_available_is_not_on_hand_unless_the_connection_says_so() -> None:
     assert isinstance(facts("846", text, lenient)[1], StockCounted)
 
 
+def test_every_quantity_on_hand_of_a_line_is_counted() -> None:
+    text = STOCK_846.replace("QTY*17*90*EA", "QTY*17*90*EA\nQTY*33*70*EA\nQTY*17*5*EA")
+    assert facts("846", text)[0] == StockCounted(count_id="INV-9/20260303T060000", quantity=Decimal(95))
+
+
+def test_quantities_of_a_line_that_names_two_warehouses_are_refused() -> None:
+    west, east = "N1*WH*West*92*WH-WEST\nQTY*17*7*EA", "N1*WH*East*92*WH-EAST\nQTY*17*90*EA"
+    text = STOCK_846.replace("QTY*17*90*EA", f"{west}\n{east}")
+    with pytest.raises(RejectedMessage, match=r"N1\[3\]: .*second warehouse"):
+        facts("846", text)
+
+
+@pytest.mark.parametrize(
+    ("set_id", "sound", "broken", "field", "what"),
+    [
+        ("846", "QTY*17*90*EA", "QTY*17*90*EA\nQTY*17*5*CA", "QTY[2].03", "SKU-1 at WH-EAST"),
+        ("846", "LIN*2*VN*SKU-2", "LIN*2*VN*SKU-1", "QTY[2].03", "SKU-1 at WH-EAST"),
+        ("944", "W07*50*EA", "W07*50*CA", "W07[2].02", "SKU-1"),
+        ("944", "W13*4*EA", "W13*4*CA", "W13[1].02", "SKU-1"),
+    ],
+)
+def test_quantities_in_two_units_are_not_added(
+    set_id: str, sound: str, broken: str, field: str, what: str
+) -> None:
+    text = {"944": RECEIPT_944, "846": STOCK_846}[set_id]
+    assert sound in text
+    with pytest.raises(RejectedMessage) as refused:
+        facts(set_id, text.replace(sound, broken, 1))
+    assert refused.value.field == field
+    told = f"CA, where {what} was told in EA: the sender must tell both in one unit"
+    assert refused.value.reason == f"set 1230001: {told}"
+
+
+def test_damaged_goods_without_a_unit_are_in_that_of_the_receipt() -> None:
+    text = RECEIPT_944.replace("*EA*", "*CA*").replace("W13*4*CA", "W13*4*")
+    assert [fact.quantity for fact in facts("944", text) if isinstance(fact, StockReceived)] == [146, 4]
+
+
 def test_receipt_adds_up_and_sets_the_damaged_apart() -> None:
     events = translated(message("944"))
     assert {str(event.subject) for event in events} == {"stock/SKU-1@WH-EAST"}

@@ -45,11 +45,21 @@ def test_case_code_is_a_product_id_without_a_qualifier() -> None:
 
 
 def test_lots_of_one_order_line_are_released_together() -> None:
-    released, created = facts("940", WAREHOUSE_940.replace("W76", "N9*LI*1\nW76"))
+    lots = WAREHOUSE_940.replace("W01*4*CA", "W01*4*EA").replace("W76", "N9*LI*1\nW76")
+    released, created = facts("940", lots)
     assert isinstance(released, OrderReleased)
     assert isinstance(created, ShipmentCreated)
     assert [(line.line_id, int(line.quantity)) for line in released.lines] == [("1", 14)]
     assert [line.sku for line in created.lines] == ["SKU-1", "SKU-2"]
+
+
+@pytest.mark.parametrize("status", ["N", "F"])
+def test_lots_of_one_order_line_in_two_units_are_refused(status: str) -> None:
+    text = WAREHOUSE_940.replace("W05*N", f"W05*{status}").replace("W76", "N9*LI*1\nW76")
+    with pytest.raises(RejectedMessage) as refused:
+        facts("940", text)
+    assert refused.value.field == "W01[2].02"
+    assert "CA, where line 1 of PO-77 was told in EA" in refused.value.reason
 
 
 def test_cancel_asks_the_warehouse_for_the_lines_it_names() -> None:

@@ -107,13 +107,30 @@ def test_second_product_of_a_plain_line_is_no_substitution() -> None:
 
 
 def test_lots_of_one_order_line_are_added_up() -> None:
-    text = WAREHOUSE_945.replace("W03*13", "N9*LI*1\nLX*3\nW12*CC*5*5**CA**VN*SKU-2\nN9*LI*1\nW03*18")
+    text = WAREHOUSE_945.replace("*1*CA**", "*1*EA**").replace(
+        "W03*13", "N9*LI*1\nLX*3\nW12*CC*5*5**EA**VN*SKU-2\nN9*LI*1\nW03*18"
+    )
     lines = of(ShipmentDispatched, text)[0].lines
     assert [(line.line_id, line.sku, int(line.quantity)) for line in lines] == [
         ("1", "SKU-1", 10),
         ("1", "SKU-2", 8),
     ]
     assert [line.short for line in of(ShipmentPicked, text)[0].lines] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("sound", "broken", "told"),
+    [
+        ("W03*13", "N9*LI*1", "line 1 of PO-77"),
+        ("VN*SKU-2", "VN*SKU-1", "SKU-1"),
+    ],
+)
+def test_what_shipped_in_two_units_is_not_added(sound: str, broken: str, told: str) -> None:
+    """Neither for the line of the order nor, under two lines, for the shelf."""
+    with pytest.raises(RejectedMessage) as refused:
+        facts("945", WAREHOUSE_945.replace(sound, broken))
+    assert refused.value.field == "W12[2].05"
+    assert f"CA, where {told} was told in EA" in refused.value.reason
 
 
 def test_carton_holds_the_lines_of_its_loop() -> None:
