@@ -5,6 +5,9 @@ Settings of a connection that are read here:
 - ``sku_qualifiers``: which product id is our SKU, best first (``UP,VN``; element 235). Then nothing else is
   taken; without the setting `SKU_QUALIFIERS` holds.
 - ``location`` and ``location.<theirs>``: see `Connection.location`.
+- ``releases``: types of order (BEG02, PRF07; element 92) whose release number is part of the order's id:
+  ``PO-77:3``. `RELEASES` where it is not set; none where it is empty.
+- ``order_types``: types that are no orders by the standard (`order_850.NO_ORDERS`), but with this partner.
 - ``carrier.<SCAC>``: our carrier for their code (``carrier.UPSN`` = ``ups``); without it the code in lower
   case, without spaces.
 - ``carrier``: for messages that name none.
@@ -38,6 +41,8 @@ M = TypeVar("M", bound=Part)
 
 SKU_QUALIFIERS = ("VN", "VP", "SK", "BP", "UP", "EN", "CB", "IN", "UK", "UA", "UI", "PI", "PN", "MG")
 """Element 235, best first: the vendor's number, the SKU, the buyer's number, then GTINs and catalogues."""
+RELEASES = "RL,RA,CR"
+"""Element 92: release or delivery order, release against assortment, change to release."""
 UPC_CASE_CODE = "UA"
 """Qualifier that stands for element 438, a U.P.C. case code written without one (W0103, W1206, W0703)."""
 TRACKING_NUMBER = ("CN", "2I")
@@ -77,6 +82,18 @@ class Document:
         for number in dispatched.tracking_numbers if dispatched.carrier else ():
             subject = tracking(dispatched.carrier or "", number)
             yield self.event(key, subject, at, TrackingRegistered(shipment_id=key))
+
+    def listed(self, setting: str, default: str = "") -> tuple[str, ...]:
+        """The codes that a setting names, with commas between."""
+        codes = self.connection.settings.get(setting, default).split(",")
+        return tuple(code.strip() for code in codes if code.strip())
+
+    def order_id(self, segment: Segment, number: int, release: int = 0) -> str:
+        """Our id of the order that an element numbers, with the element of its release where that counts."""
+        said = segment.text(number)
+        if release and segment[release]:
+            said = f"{said}:{segment[release]}"
+        return identifier(said, segment, number)
 
     # --- time --------------------------------------------------------------------------------------------
 

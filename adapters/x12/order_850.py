@@ -1,21 +1,25 @@
 """850 Purchase Order → order.placed, order.amended or order.cancelled, by BEG01.
 
-- The order is BEG03. A confirmation, duplicate or re-submission of an order is that order.
+- The order is BEG03; a release of a blanket order (BEG02 = RL, or as the setting ``releases`` says) is one of
+  its own, BEG03 and BEG04: ``PO-77:3``. A confirmation, duplicate or re-submission of an order is that order.
+- Estimates, quotes and information copies (`NO_ORDERS`) are refused: nothing is to be shipped for them.
 - Lines are PO1 loops: PO101 (or the running number), quantity PO102, price PO104 per PO105, product ids from
   PO106 on. A price may stand in CTP03 instead; a line without any is refused unless PO105 is NC (no charge).
 - Allowances and charges (SAC) and taxes (TXI) of a line change its discount and tax. Those of the heading or
   the summary are divided over the lines by value, but for charges, which are the order's freight.
 - A cancel or a change happened when it was sent (GS04, GS05): BEG05 stays the date of the order.
-- The revision of a change is its release number BEG04, and the minute it was sent where there is none.
+- The revision of a change is its release number BEG04; of a release, or where there is none, the minute when
+  it was sent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from types import MappingProxyType
 
-from adapters.x12.document import END_OF_DAY, Document, built, identifier, key, unit
+from adapters.x12.document import END_OF_DAY, RELEASES, Document, built, identifier, unit
 from adapters.x12.segments import MISSING, Segment, before, first, loops, missing, only
 from canonical import money
 from canonical.envelope import Event
@@ -36,6 +40,16 @@ PURPOSES = {
 }
 """BEG01, transaction set purpose (element 353)."""
 
+NO_ORDERS: Mapping[str, str] = MappingProxyType(
+    {
+        "BD": "bidding",
+        "BE": "a blanket order with estimated quantities, no firm commitment",
+        "BQ": "a budgetary quote",
+        "IN": "an information copy",
+    }
+)
+"""BEG02, purchase order type (element 92)."""
+
 _PROMISED = ("002", "010")
 """Element 374 in DTM01: delivery requested, requested ship."""
 _PRICE_PER = {"HP": 2, "LC": 2, "QH": 2, "TC": 2, "TP": 3, "LM": 3, "QS": 3, "TM": 3}
@@ -55,7 +69,8 @@ _PRODUCT_IDS = range(6, 25, 2)
 def translate(document: Document) -> Iterator[Event]:
     beg = only(document.segments, "BEG")
     purpose = PURPOSES[beg.code(1, PURPOSES)]
-    order_id = key(beg, 3)
+    _check_type(document, beg)
+    order_id = document.order_id(beg, 3, 4 if _is_release(document, beg) else 0)
     placed_at = document.sent_on(beg.date(5))
     if purpose == "placed":
         yield document.event(order_id, order(order_id), placed_at, _placed(document, beg))
@@ -64,6 +79,16 @@ def translate(document: Document) -> Iterator[Event]:
     else:
         fact = OrderCancelled(cancel_id=f"850/{order_id}", reason="cancelled by the buyer")
         yield document.event(order_id, order(order_id), document.sent_at(), fact)
+
+
+def _check_type(document: Document, beg: Segment) -> None:
+    meaning = NO_ORDERS.get(beg[2])
+    if meaning is not None and beg[2] not in document.listed("order_types"):
+        raise beg.refuse(f"says {beg[2]!r}, {meaning}: no order, unless the setting order_types names it", 2)
+
+
+def _is_release(document: Document, beg: Segment) -> bool:
+    return beg[2] in document.listed("releases", RELEASES)
 
 
 def _placed(document: Document, beg: Segment) -> Fact:
@@ -90,7 +115,7 @@ def _amended(document: Document, beg: Segment) -> Fact:
 
 
 def _revision(document: Document, beg: Segment) -> int:
-    release = beg[4]
+    release = "" if _is_release(document, beg) else beg[4]
     if release.isascii() and release.isdigit() and len(release) < 10:
         return int(release)
     return int(document.sent_at().strftime("%Y%m%d%H%M"))

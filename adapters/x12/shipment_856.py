@@ -3,8 +3,9 @@
 - The shipment is BSN02. A cancel (BSN01 = 01 or 03) voids it.
 - The hierarchy is what the parent pointers HL02 say (S shipment, O order, T and P packages, I item), in
   whatever order its loops stand.
-- The order of an item is PRF01 of the O above it. Its line is REF*LI, LIN01, SN101, or a running number in
-  its order; its quantity SN102 in SN103; its product ids follow LIN01.
+- The order of an item is PRF01 of the O above it, with the release PRF02 (``PO-77:3``) unless PRF07 is a type
+  that has none. Its line is REF*LI, LIN01, SN101, or a running number in its order; its quantity SN102 in
+  SN103; its product ids follow LIN01.
 - One line, or one SKU, in two units is refused: its quantities cannot be added up.
 - Packages are T and P with a MAN. An item is in the nearest package above it.
 - It left at DTM*011, on the same day at the time of BSN04; without a DTM*011, at BSN03 and BSN04.
@@ -17,7 +18,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from adapters.x12.document import Document, OneUnit, built, key, line_reference, tracking_numbers, unit
+from adapters.x12.document import (
+    RELEASES,
+    Document,
+    OneUnit,
+    built,
+    key,
+    line_reference,
+    tracking_numbers,
+    unit,
+)
 from adapters.x12.packages import merged, packages
 from adapters.x12.segments import Segment, before, first, loops, missing, only
 from canonical.envelope import Event
@@ -137,7 +147,7 @@ def _items(document: Document, levels: _Hierarchy) -> Iterator[tuple[_Level, Shi
     one_unit = OneUnit()
     for level in levels.values():
         if level.code == _ITEM:
-            order_id = _order(level, levels)
+            order_id = _order(document, level, levels)
             running[order_id] = running.get(order_id, 0) + 1
             line = _line(document, level, order_id, running[order_id])
             _check_unit(one_unit, level, line)
@@ -151,14 +161,16 @@ def _check_unit(one_unit: OneUnit, item: _Level, line: ShipmentLine) -> None:
         one_unit.check(line.sku, sn1, 3)
 
 
-def _order(item: _Level, levels: _Hierarchy) -> str:
+def _order(document: Document, item: _Level, levels: _Hierarchy) -> str:
     above = _above(item, levels, _ORDER)
     if above is None:
         raise item.hl.refuse("no order (HL03 = O) above this item", 2)
     prf = first(above.segments, "PRF")
     if prf is None:
         raise above.hl.refuse("no PRF names the order")
-    return key(prf, 1)
+    releases = document.listed("releases", RELEASES)
+    is_release = prf[7] in releases if prf[7] else bool(releases)
+    return document.order_id(prf, 1, 2 if is_release else 0)
 
 
 def _line(document: Document, item: _Level, order_id: str, number: int) -> ShipmentLine:

@@ -130,7 +130,59 @@ def test_purpose_that_is_no_order_is_refused() -> None:
         facts("850", ORDER_850.replace("BEG*00", "BEG*22"))
 
 
+@pytest.mark.parametrize("purpose", ["00", "01", "04"])
+@pytest.mark.parametrize("kind", ["BD", "BE", "BQ", "IN"])
+def test_estimates_quotes_and_information_copies_are_no_orders(kind: str, purpose: str) -> None:
+    text = ORDER_850.replace("BEG*00*SA", f"BEG*{purpose}*{kind}")
+    with pytest.raises(RejectedMessage) as refused:
+        facts("850", text)
+    assert refused.value.field == "BEG02"
+    assert f"says '{kind}', " in refused.value.reason
+    assert "the setting order_types" in refused.value.reason
+    (fact,) = facts("850", text, replace(CONNECTION, settings={"order_types": f"XX, {kind}"}))
+    assert isinstance(fact, OrderPlaced | OrderAmended | OrderCancelled)
+
+
 # --- identity --------------------------------------------------------------------------------------------
+
+
+RELEASE = ORDER_850.replace("BEG*00*SA*PO-77**", "BEG*00*RL*PO-77*3*")
+
+
+@pytest.mark.parametrize("purpose", ["00", "01", "05", "06"])
+def test_release_of_a_blanket_order_is_an_order_of_its_own(purpose: str) -> None:
+    (event,) = translated(message("850", RELEASE.replace("BEG*00", f"BEG*{purpose}")))
+    assert str(event.subject) == "order/PO-77:3"
+    assert event.id.startswith("850/PO-77:3/")
+    if isinstance(event.fact, OrderPlaced):
+        assert event.fact.reference == "PO-77"
+
+
+@pytest.mark.parametrize("kind", ["RL", "CR"])
+def test_change_of_a_release_is_the_revision_of_its_minute(kind: str) -> None:
+    (event,) = translated(message("850", RELEASE.replace("BEG*00*RL", f"BEG*05*{kind}")))
+    assert str(event.subject) == "order/PO-77:3"
+    assert isinstance(event.fact, OrderAmended)
+    assert event.fact.revision == 202603021500
+
+
+@pytest.mark.parametrize(
+    ("text", "releases", "order"),
+    [
+        (RELEASE.replace("*PO-77*3*", "*PO-77**"), "RL", "PO-77"),
+        (RELEASE, "", "PO-77"),
+        (RELEASE.replace("*RL*", "*SA*"), "RL", "PO-77"),
+        (RELEASE.replace("*RL*", "*SA*"), "RL, SA", "PO-77:3"),
+    ],
+)
+def test_which_orders_are_releases_can_be_set(text: str, releases: str, order: str) -> None:
+    (event,) = translated(message("850", text), replace(CONNECTION, settings={"releases": releases}))
+    assert str(event.subject) == f"order/{order}"
+
+
+def test_number_and_release_that_make_too_long_an_id_are_refused() -> None:
+    with pytest.raises(RejectedMessage, match=r"BEG03: .*identifier of 1 to 128"):
+        facts("850", RELEASE.replace("*PO-77*3*", f"*{'7' * 100}*{'3' * 30}*"))
 
 
 def test_same_order_under_other_control_numbers_is_the_same_event() -> None:

@@ -101,6 +101,26 @@ N1*SF*DC*92*WH
 
 
 @pytest.mark.parametrize(
+    ("prf", "releases", "order"),
+    [
+        ("PRF*PO-77*3", "RL", "PO-77:3"),
+        ("PRF*PO-77*3*****RL", "RL", "PO-77:3"),
+        ("PRF*PO-77******RL", "RL", "PO-77"),
+        ("PRF*PO-77*3*****SA", "RL", "PO-77"),
+        ("PRF*PO-77*3*****SA", "RL,SA", "PO-77:3"),
+        ("PRF*PO-77*3", "", "PO-77"),
+    ],
+)
+def test_order_is_the_release_of_a_blanket_order_where_one_is_named(
+    prf: str, releases: str, order: str
+) -> None:
+    settings = {**CONNECTION.settings, "releases": releases}
+    told = facts("856", SHIPMENT_856.replace("PRF*PO-77", prf), replace(CONNECTION, settings=settings))
+    (fact,) = (fact for fact in told if isinstance(fact, ShipmentDispatched))
+    assert {line.order_id for line in fact.lines} == {order}
+
+
+@pytest.mark.parametrize(
     ("segments", "line"),
     [
         ("LIN*9*VN*SKU-1\nSN1*8*6*EA\nREF*LI*7", "7"),

@@ -68,6 +68,24 @@ def test_short_pick_leaves_the_rest_of_the_order_open() -> None:
     assert (lines["2"]["shipped"], lines["2"]["open"]) == (3, 1)
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_releases_of_one_blanket_order_are_ordered_and_shipped_each_by_itself(turned: bool) -> None:
+    files = [
+        body
+        for number in ("1", "2")
+        for body in (
+            message("850", ORDER_850.replace("BEG*00*SA*PO-77**", f"BEG*00*RL*PO-77*{number}*")),
+            message("856", ALL_SHIPPED.replace("PRF*PO-77", f"PRF*PO-77*{number}").replace("SHP-7", number)),
+        )
+    ]
+    world = told(*(reversed(files) if turned else files))
+    assert [world.status(f"order/PO-77:{number}") for number in ("1", "2")] == ["shipped", "shipped"]
+    assert sorted(key for key in world.live() if key.startswith("invoice")) == [
+        "invoice/1/PO-77:1",
+        "invoice/2/PO-77:2",
+    ]
+
+
 def test_cancelled_ship_notice_takes_its_shipment_back() -> None:
     world = told(*FILES, message("856", "BSN*01*SHP-7*20260303*1000"))
     assert world.status("shipment/SHP-7") == "voided"
