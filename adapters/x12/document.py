@@ -13,7 +13,8 @@ Settings of a connection that are read here:
 - ``carrier``: for messages that name none.
 - ``currency``: for messages that name none; ``USD`` where it is not set.
 - ``company``: legal entity that sells; chooses the ERP instance.
-- ``timezone``: IANA name of the zone that their dates and times are in; ``UTC`` where it is not set.
+- ``timezone``: IANA name of the zone that their dates and times are in, where no time code says another;
+  ``UTC`` where it is not set.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from zoneinfo import ZoneInfo
 
 from pydantic import TypeAdapter, ValidationError
 
-from adapters.x12.segments import Segment, first, missing
+from adapters.x12 import zones
+from adapters.x12.segments import INVALID_DATE, Segment, first, missing
 from canonical import units
 from canonical.envelope import Event
 from canonical.errors import RejectedMessage
@@ -107,15 +109,26 @@ class Document:
         except (KeyError, ValueError, OSError):
             raise RejectedMessage(f"{name!r} is no IANA time zone", field="settings.timezone") from None
 
-    def moment(self, day: date, at: time | None = None) -> datetime:
-        """A date and time of theirs in UTC; midnight of their zone where they give no time."""
+    def moment(self, day: date, at: time | None = None, zone: tzinfo | None = None) -> datetime:
+        """A date and time of theirs in UTC; midnight where they give no time, in their zone unless told."""
         try:
-            moment = datetime.combine(day, at or time(), tzinfo=self.zone).astimezone(UTC)
+            moment = datetime.combine(day, at or time(), tzinfo=zone or self.zone).astimezone(UTC)
         except OverflowError:
             raise RejectedMessage(f"{day} is out of range", field=self.set_id) from None
         if moment < EARLIEST:
             raise RejectedMessage(f"{day} is before {EARLIEST.year}", field=self.set_id)
         return moment
+
+    def told(self, segment: Segment, day: int, at: int, code: int, otherwise: time | None = None) -> datetime:
+        """The moment that three elements tell: date, time and time code.
+
+        *otherwise*: the time where they give none. Raises: RefusedSet naming the element.
+        """
+        on, hour, zone = segment.date(day), segment.time(at), zones.zone(segment, code) or self.zone
+        try:
+            return self.moment(on, hour or otherwise, zone)
+        except RejectedMessage as refusal:
+            raise segment.refuse(refusal.reason, day, INVALID_DATE) from None
 
     def sent_at(self) -> datetime:
         """When the group was made: GS04 and GS05."""

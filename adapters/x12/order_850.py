@@ -129,7 +129,7 @@ def _customer(document: Document) -> str | None:
 def _promised_by(document: Document) -> object:
     """The end of the day where no time is given: what comes during the day is not late."""
     dtm = first(before(document.segments, "PO1"), "DTM", *_PROMISED)
-    return document.moment(dtm.date(2), dtm.time(3) or END_OF_DAY) if dtm is not None else None
+    return document.told(dtm, 2, 3, 4, END_OF_DAY) if dtm is not None else None
 
 
 # --- lines -----------------------------------------------------------------------------------------------

@@ -8,7 +8,8 @@
   SN103; its product ids follow LIN01.
 - One line, or one SKU, in two units is refused: its quantities cannot be added up.
 - Packages are T and P with a MAN. An item is in the nearest package above it.
-- It left at DTM*011, on the same day at the time of BSN04; without a DTM*011, at BSN03 and BSN04.
+- It left at DTM*011, DTM03 being in the zone DTM04 (see `zones`); where that has no time, on the same day at
+  the time of BSN04; without a DTM*011, at BSN03 and BSN04.
 - The carrier is TD503 with service TD505; tracking numbers are REF*CN, REF*2I and MAN*CP.
 """
 
@@ -97,8 +98,10 @@ def _left_at(document: Document, bsn: Segment) -> datetime:
     day = bsn.date(3)
     if shipped is None:
         return document.moment(day, bsn.time(4))
+    if shipped[3]:
+        return document.told(shipped, 2, 3, 4)
     left_on = shipped.date(2)
-    return document.moment(left_on, shipped.time(3) or (bsn.time(4) if left_on == day else None))
+    return document.moment(left_on, bsn.time(4) if left_on == day else None)
 
 
 # --- hierarchy -------------------------------------------------------------------------------------------

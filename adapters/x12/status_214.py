@@ -8,8 +8,7 @@
 - `STATUSES` says which milestone a status is. `SKIPPED` are those that are none: estimates, which tell of the
   future, and a carrier that left the consignee, with or without the goods. Appointments (AT703) are none
   either. Any other code is refused.
-- AT707 is the time zone: UT and GM are UTC, the others of `_OFFSETS_H` and `_ZONES` are what they name. Local
-  time (LT), and none, is the zone of the connection.
+- AT707 is the time zone (see `zones`). Local time (LT), and none, is the zone of the connection.
 - The place is city, state and country of the MS1 that follows: MS101, MS102, MS103.
 - Who signed is G86 in the same LX loop: the name G8602, or the signature G8601 where none is keyed. It goes
   with a delivery only.
@@ -21,16 +20,14 @@ AT7 is read as it is from release 004010 on; before, AT706 was the century, whic
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime, time, timedelta, timezone, tzinfo
+from datetime import datetime
 from types import MappingProxyType
-from zoneinfo import ZoneInfo
 
 from adapters.x12.document import TRACKING_NUMBER, Document, built, identifier, key
-from adapters.x12.segments import INVALID_DATE, MISSING, Segment, before, first, loops, missing, only
+from adapters.x12.segments import MISSING, Segment, before, first, loops, missing, only
 from canonical.envelope import Event
 from canonical.facts.tracking import Milestone, TrackingScanned
 from canonical.identity import tracking
-from canonical.types import EARLIEST
 
 STATUSES: Mapping[str, tuple[Milestone, str]] = MappingProxyType(
     {
@@ -81,32 +78,6 @@ estimated arrival at consignee."""
 _NORMAL = "NS"
 """Element 1651."""
 
-_LOCAL = "LT"
-_OFFSETS_H: Mapping[str, float] = MappingProxyType(
-    {
-        **{f"{hours:02}": hours for hours in range(1, 13)},
-        **{f"{code:02}": code - 25 for code in range(13, 25)},
-        **{"UT": 0, "GM": 0},
-        **{"ND": -2.5, "NS": -3.5, "TD": -3, "TS": -4, "ED": -4, "ES": -5, "CD": -5, "CS": -6},
-        **{"MD": -6, "MS": -7, "PD": -7, "PS": -8, "AD": -8, "AS": -9, "HD": -9, "HS": -10},
-    }
-)
-"""Element 623, hours from UTC: 01 to 12 are east; 13, twelve hours west, to 24, one hour west; then daylight
-and standard times."""
-_ZONES: Mapping[str, str] = MappingProxyType(
-    {
-        "NT": "America/St_Johns",
-        "TT": "America/Halifax",
-        "ET": "America/New_York",
-        "CT": "America/Chicago",
-        "MT": "America/Denver",
-        "PT": "America/Los_Angeles",
-        "AT": "America/Anchorage",
-        "HT": "Pacific/Honolulu",
-    }
-)
-"""Element 623, where it does not say whether daylight or standard time."""
-
 
 def translate(document: Document) -> Iterator[Event]:
     b10 = only(document.segments, "B10")
@@ -140,7 +111,7 @@ def _scans(document: Document, loop: Sequence[Segment]) -> Iterator[tuple[dateti
     signed_by = _signed_by(shipment)
     for one in loops(shipment, "AT7"):
         if _is_scan(one[0]):
-            yield _moment(document, one[0]), _scanned(one, signed_by)
+            yield document.told(one[0], 5, 6, 7), _scanned(one, signed_by)
 
 
 def _is_scan(at7: Segment) -> bool:
@@ -171,29 +142,3 @@ def _place(ms1: Segment | None) -> str | None:
 def _signed_by(loop: Sequence[Segment]) -> str | None:
     g86 = first(loop, "G86")
     return (g86[2] or g86[1] or None) if g86 is not None else None
-
-
-# --- time ------------------------------------------------------------------------------------------------
-
-
-def _moment(document: Document, at7: Segment) -> datetime:
-    """Midnight where they give no time."""
-    day, at = at7.date(5), at7.time(6)
-    zone = _zone(at7)
-    if zone is None:
-        return document.moment(day, at)
-    try:
-        moment = datetime.combine(day, at or time(), tzinfo=zone).astimezone(UTC)
-    except OverflowError:
-        raise at7.refuse(f"{day} is out of range", 5, INVALID_DATE) from None
-    if moment < EARLIEST:
-        raise at7.refuse(f"{day} is before {EARLIEST.year}", 5, INVALID_DATE)
-    return moment
-
-
-def _zone(at7: Segment) -> tzinfo | None:
-    """What AT707 names; nothing for local time. Raises: RefusedSet."""
-    if at7[7] in ("", _LOCAL):
-        return None
-    code = at7.code(7, {_LOCAL, *_OFFSETS_H, *_ZONES})
-    return ZoneInfo(_ZONES[code]) if code in _ZONES else timezone(timedelta(hours=_OFFSETS_H[code]))

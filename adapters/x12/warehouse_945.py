@@ -1,7 +1,7 @@
 """945 Warehouse Shipping Advice → shipment.picked, substituted, packed, dispatched and tracking.registered.
 
-- The order is W0602; the shipment is W0604, or else W0602. It left on W0603, at the time of G62*11 where it
-  names that day, or of the group where that was made on that day.
+- The order is W0602; the shipment is W0604, or else W0602. It left on W0603, at the time of G62*11 (G6204
+  in zone G6205) where it names that day, or of the group where that was made on that day.
 - Lines are W12 in LX loops: the order line N9*LI, or else LX01; ordered W1202, shipped W1203, unit W1205,
   product ids W1207/08 and W1221/22, U.P.C. case code W1206.
 - One line, or one SKU, in two units is refused: its quantities cannot be added up.
@@ -110,7 +110,7 @@ def _left_at(document: Document, w06: Segment) -> datetime:
     day = w06.date(3)
     shipped = first(document.segments, "G62", _SHIPPED_ON)
     if shipped is not None and shipped[4] and shipped.date(2) == day:
-        return document.moment(day, shipped.time(4))
+        return document.told(shipped, 2, 4, 5)
     return document.sent_on(day, END_OF_DAY)
 
 

@@ -49,6 +49,8 @@ def test_original_order_is_placed() -> None:
 
 def test_delivery_requested_is_the_promise_until_the_end_of_its_day() -> None:
     assert placed().promised_by == datetime(2026, 3, 10, 23, 59, 59, tzinfo=UTC)
+    timed = ORDER_850.replace("DTM*002*20260310", "DTM*002*20260310*1200*PD")
+    assert placed(timed).promised_by == datetime(2026, 3, 10, 19, tzinfo=UTC)
     without = ORDER_850.replace("DTM*002*20260310\n", "")
     assert placed(without).promised_by == datetime(2026, 3, 5, 12, tzinfo=UTC)
 

@@ -166,6 +166,12 @@ def test_cancelled_ship_notice_voids_the_shipment() -> None:
         ("DTM*011*20260301", (2026, 3, 1, 0, 0)),
         ("DTM*011*20260301*1745", (2026, 3, 1, 17, 45)),
         ("DTM*017*20260309", (2026, 3, 2, 9, 30)),
+        ("DTM*011*20260301*1745*UT", (2026, 3, 1, 17, 45)),
+        ("DTM*011*20260301*1745*ET", (2026, 3, 1, 22, 45)),
+        ("DTM*011*20260701*1745*ET", (2026, 7, 1, 21, 45)),
+        ("DTM*011*20260301*1745*ES", (2026, 3, 1, 22, 45)),
+        ("DTM*011*20260301*1745*LT", (2026, 3, 1, 17, 45)),
+        ("DTM*011*20260302**ET", (2026, 3, 2, 9, 30)),
     ],
 )
 def test_it_left_when_dtm_011_says(dtm: str, at: tuple[int, int, int, int, int]) -> None:
@@ -226,6 +232,8 @@ def test_sample_ship_notice() -> None:
         ("LIN*1*VN*SKU-1", "LIN*1*PR*RO", "LIN[1]", "no product id"),
         (SSCC, SSCC[:-1] + "8", "MAN[1].02", "check digit"),
         ("DTM*011*20260302", "DTM*011*2026-03-02", "DTM[1].02", "expected a date"),
+        ("DTM*011*20260302", "DTM*011*20260302*1745*XX", "DTM[1].04", "says 'XX'"),
+        ("DTM*011*20260302", "DTM*011*19691231*1745*ET", "DTM[1].02", "before 1970"),
     ],
 )
 def test_what_cannot_be_read_is_named_by_segment_and_element(

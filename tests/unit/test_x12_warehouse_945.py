@@ -152,6 +152,8 @@ def test_freight_of_g72_504_has_two_implied_decimals_unless_a_point_is_written()
     [
         ("", "", (2026, 3, 2, 14, 15)),
         ("G62*11*20260302*8*1415\n", "", (2026, 3, 2, 15, 0)),
+        ("*8*1415", "*8*1415*CT", (2026, 3, 2, 20, 15)),
+        ("*8*1415", "*8**CT", (2026, 3, 2, 15, 0)),
         ("PO-77*20260302", "PO-77*20260301", (2026, 3, 1, 23, 59, 59)),
         ("PO-77*20260302", "PO-77*", (2026, 3, 2, 15, 0)),
     ],
@@ -178,6 +180,7 @@ def test_tracking_numbers_of_header_and_cartons_are_told_once_each() -> None:
         ("W06*F", "W06*X", "W0601", "says 'X'; read are F, J, N, P"),
         ("W06*F*PO-77", "W06*F*", "W0602", "missing"),
         ("*20260302*SHP-7", "*20261302*SHP-7", "W0603", "expected a date"),
+        ("*8*1415", "*8*1415*XX", "G62[1].05", "says 'XX'"),
         ("W12*CP*4*3*", "W12*CP*4**", "W12[2].03", "missing"),
         ("W12*CP*4*3*", "W12*CP*four*3*", "W12[2].02", "expected a number, got 'four'"),
         ("******1250", "******much", "G72[1].08", "expected a number, got 'much'"),
