@@ -3,6 +3,8 @@
 Purchases are the ERP's own business, so an invoice for goods says nothing that a twin takes. What it charges
 as freight (SAC*C*D240) for a shipment whose carrier (CAD04) and tracking numbers (REF*CN, REF*2I, or CAD07
 and CAD08) it names is a carrier's bill, divided equally over the numbers. The bill is BIG02, dated BIG01.
+Freight that is given back (BIG07: a credit memo or invoice) or whose invoice is cancelled (BIG08) is
+refused: no fact takes a bill back, and read as a bill it would be matched a second time.
 """
 
 from __future__ import annotations
@@ -21,6 +23,11 @@ from canonical.money import ZERO
 _CHARGE, _FREIGHT = "C", "D240"
 """Elements 248 in SAC01 and 1300 in SAC02."""
 
+_CREDITS = frozenset(("CC", "CE", "CG", "CN", "CR"))
+"""Element 640 in BIG07: credits for commissions, consolidated ones, credit invoice, credit memo."""
+_CANCELS = frozenset(("01", "03"))
+"""Element 353 in BIG08: cancellation, delete."""
+
 
 def translate(document: Document) -> Iterator[Event]:
     big = only(document.segments, "BIG")
@@ -32,6 +39,9 @@ def translate(document: Document) -> Iterator[Event]:
     charges = _freight(document.segments)
     if not (numbers and carrier and charges):
         return
+    for element, codes in ((7, _CREDITS), (8, _CANCELS)):
+        if big[element] in codes:
+            raise big.refuse(f"says {big[element]!r}: freight that is given back is not read", element)
     currency = document.currency()
     amounts = money.apportion(charges, [Decimal(1)] * len(numbers), currency)
     for number, amount in zip(numbers, amounts, strict=True):

@@ -136,6 +136,26 @@ def test_invoice_without_carrier_or_freight_bills_nothing(left_out: str) -> None
     assert facts("810", INVOICE_810.replace(left_out, "")) == []
 
 
+@pytest.mark.parametrize(
+    ("told", "field"),
+    [*((f"INV-3*****{code}", "BIG07") for code in ("CE", "CG", "CN", "CR")), ("INV-3******01", "BIG08")],
+)
+def test_freight_that_is_credited_or_cancelled_is_no_bill(told: str, field: str) -> None:
+    with pytest.raises(RejectedMessage) as refused:
+        facts("810", INVOICE_810.replace("INV-3", told))
+    assert refused.value.field == field
+
+
+@pytest.mark.parametrize("told", ["INV-3*****DI", "INV-3*****PR*00", "INV-3******07"])
+def test_other_kinds_of_invoice_are_bills(told: str) -> None:
+    assert facts("810", INVOICE_810.replace("INV-3", told)) == facts("810")
+
+
+def test_credit_memo_for_goods_says_nothing_as_their_invoice_does() -> None:
+    text = INVOICE_810.replace("INV-3", "INV-3*****CR").replace("SAC*C*D240***1301\n", "")
+    assert facts("810", text) == []
+
+
 @pytest.mark.parametrize("code", ["A", "B", "C", "K", "O", "S", "X"])
 def test_a_report_of_no_goods_that_came_is_refused(code: str) -> None:
     with pytest.raises(RejectedMessage) as refused:
