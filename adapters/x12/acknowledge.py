@@ -1,9 +1,10 @@
 """The 997 Functional Acknowledgment: what we answer to an interchange, sound or refused.
 
 A message is taken as a whole or not at all, so every set of it is accepted (AK5*A) or every one is rejected
-(AK5*R); the codes stand with those that are to blame, and E and P (accepted in part) are never said. A group
-of 997s is not answered: that would never end. Interchange faults belong in a TA1, which is also sent where
-the sender asks for one (ISA14 = 1).
+(AK5*R); the codes stand with those that are to blame, and E and P (accepted in part) are never said. Each
+group is answered to the application that sent it (GS02), in its release; a group of 997s is not, since that
+would never end. Interchange faults belong in a TA1, which is also sent where the sender asks for one
+(ISA14 = 1).
 
 Nothing here reads a clock or counts: control numbers and times mirror those of the interchange answered,
 unless they are given. The same message is answered with the same bytes.
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 
 from adapters.x12.envelope import FUNCTIONAL_ACKNOWLEDGEMENTS, Group, Interchange, TransactionSet
-from adapters.x12.segments import MISSING, RefusedSet
+from adapters.x12.segments import MISSING, RefusedSet, Segment
 from adapters.x12.tokens import ISA_WIDTHS
 from canonical.errors import RejectedMessage
 
@@ -34,7 +35,12 @@ _BAD_ELEMENT_LENGTH = 99
 _ERROR_CODES_MAX = 5
 """AK502 to AK506, and AK905 to AK909."""
 
+_CONTROL_NUMBERS = 10**9
+"""Element 28 has up to nine digits."""
+
 _Segment = Sequence[str]
+_Answer = tuple[Group, Sequence[_Segment]]
+"""A group, and what its 997 says between ST and SE."""
 RefusalOf = Callable[[TransactionSet], RejectedMessage | None]
 
 
@@ -42,7 +48,7 @@ def acceptance(
     interchange: Interchange, *, control_number: str | None = None, at: datetime | None = None
 ) -> bytes | None:
     """Accept all of a sound interchange; nothing where there is nothing to answer."""
-    groups = [_accepted(group) for group in _answered(interchange)]
+    groups = [(group, _accepted(group)) for group in _answered(interchange)]
     asked = interchange.header[14] == "1"
     ta1 = [_ta1(interchange, ACCEPTED, _NO_ERROR)] if asked else []
     return _written(interchange, ta1, groups, control_number, at)
@@ -56,7 +62,7 @@ def rejection(
     at: datetime | None = None,
 ) -> bytes | None:
     """Reject all of an interchange. *refusal* tells what is wrong inside a set, where something is."""
-    groups = [_rejected(group, refusal) for group in _answered(interchange)]
+    groups = [(group, _rejected(group, refusal)) for group in _answered(interchange)]
     ta1: list[_Segment] = []
     if interchange.faults:
         ta1 = [_ta1(interchange, REJECTED, interchange.faults[0].code)]
@@ -131,18 +137,37 @@ def _codes(codes: Iterable[str]) -> Sequence[str]:
 def _written(
     interchange: Interchange,
     ta1: Sequence[_Segment],
-    groups: Sequence[Sequence[_Segment]],
+    groups: Sequence[_Answer],
     control_number: str | None,
     at: datetime | None,
 ) -> bytes | None:
     if not groups and (interchange.groups or not ta1):
         return None
     number = control_number or _mirrored(interchange.control_number)
+    alike = _alike(groups)
     segments = [_isa(interchange, number, at), *ta1]
-    if groups:
-        segments += _group(interchange, groups, number, at)
-    segments.append(("IEA", "1" if groups else "0", number.zfill(9)))
+    for index, together in enumerate(alike):
+        segments += _group(together, _group_number(number, index), at)
+    segments.append(("IEA", str(len(alike)), number.zfill(9)))
     return interchange.delimiters.join(segments).encode(interchange.encoding)
+
+
+def _alike(groups: Sequence[_Answer]) -> list[list[_Answer]]:
+    """Answers that one group holds: to the same application, from the same, in the same release."""
+    found: dict[tuple[str, str, str], list[_Answer]] = {}
+    for one in groups:
+        gs = one[0].header
+        found.setdefault((gs[2], gs[3], _release(gs)), []).append(one)
+    return list(found.values())
+
+
+def _release(gs: Segment) -> str:
+    return gs[8][:6]
+
+
+def _group_number(number: str, index: int) -> str:
+    """That of the interchange, and the next ones."""
+    return str((int(number) + index) % _CONTROL_NUMBERS)
 
 
 def _mirrored(control_number: str) -> str:
@@ -159,17 +184,14 @@ def _isa(interchange: Interchange, number: str, at: datetime | None) -> _Segment
     return ("ISA", *(text.ljust(width) for text, width in zip(elements, ISA_WIDTHS, strict=True)))
 
 
-def _group(
-    interchange: Interchange, groups: Sequence[Sequence[_Segment]], number: str, at: datetime | None
-) -> Iterator[_Segment]:
-    received = _answered(interchange)[0].header
+def _group(answers: Sequence[_Answer], control: str, at: datetime | None) -> Iterator[_Segment]:
+    received = answers[0][0].header
     day, hour = (f"{at:%Y%m%d}", f"{at:%H%M}") if at is not None else (received[4], received[5])
-    control = number.lstrip("0") or "0"
-    release = received[8][:6]
+    release = _release(received)
     yield "GS", FUNCTIONAL_ACKNOWLEDGEMENTS, received[3], received[2], day, hour, control, "X", release
-    for index, answer in enumerate(groups, start=1):
+    for index, (_, answer) in enumerate(answers, start=1):
         name = f"{index:04}"
         yield "ST", "997", name
         yield from answer
         yield "SE", str(len(answer) + 2), name
-    yield "GE", str(len(groups)), control
+    yield "GE", str(len(answers)), control

@@ -50,6 +50,37 @@ def test_every_group_gets_its_own_997() -> None:
     assert groups == ["IN", "IB", "PO", "SH", "OW", "RE", "SW"]
 
 
+@pytest.mark.parametrize("refused", [False, True])
+@pytest.mark.parametrize(
+    ("other", "sender", "release"),
+    [
+        (b"GS*OW*DEPOT*TWINSYNC*20260302*1500*1232*X*004010", "DEPOT", "004010"),
+        (b"GS*OW*ACME*TWINSYNC*20260302*1500*1232*X*005010", "ACME", "005010"),
+    ],
+)
+def test_groups_are_answered_to_who_sent_them_in_their_release(
+    other: bytes, sender: str, release: str, refused: bool
+) -> None:
+    sets = [(one, segments(MESSAGES[one])) for one in ("850", "940", "945")]
+    same = b"GS*OW*ACME*TWINSYNC*20260302*1500*1232*X*004010"
+    body = interchange(*sets)
+    assert same in body
+    body = body.replace(same, other)
+    told = read_sound(refusal(body.replace(b"GE*1*1233", b"GE*9*1233")) if refused else answer(body))
+    assert [(group.header[3], group.header[8], len(group.sets)) for group in told.groups] == [
+        ("ACME", "004010", 2),
+        (sender, release, 1),
+    ]
+    assert len({group.control_number for group in told.groups}) == 2
+    assert [one.body[0][2] for one in told.sets] == ["1231", "1233", "1232"]
+
+
+def test_group_numbers_of_an_answer_stay_within_nine_digits() -> None:
+    body = interchange(*((one, segments(MESSAGES[one])) for one in ("850", "940")), control="999999999")
+    told = read_sound(answer(body.replace(b"GS*OW*ACME", b"GS*OW*DEPOT")))
+    assert [group.control_number for group in told.groups] == ["999999999", "0"]
+
+
 def test_answer_goes_back_to_the_sender_in_its_own_syntax() -> None:
     delimiters = Delimiters("|", ":", "\n", repetition="^")
     found = read_sound(answer(message("850", delimiters=delimiters, release="00501")))
