@@ -129,6 +129,20 @@ class Buyer(Theirs):
     id: MaybeId = None
 
 
+class ShippedGoods(Theirs):
+    id: Identifier
+    """The order line's id."""
+    quantity: Quantity
+
+
+class Shipped(Theirs):
+    """A fulfilment as its order tells of it; its own webhook tells more."""
+
+    created_at: Occurred
+    status: MaybeText = None
+    line_items: Many[ShippedGoods] = ()
+
+
 class Order(Theirs):
     id: Identifier
     created_at: Occurred
@@ -144,6 +158,7 @@ class Order(Theirs):
     cancelled_at: Occurred | None = None
     cancel_reason: MaybeText = None
     refunds: Many[Refund] = ()
+    fulfillments: tuple[Shipped, ...] | None = None
 
 
 class FulfillmentStatus(StrEnum):

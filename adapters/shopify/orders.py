@@ -5,17 +5,20 @@ Rules
   cancel where it has one; and of what its refunds cancelled.
 - The quantities wanted now leave out what was edited away. What a refund cancelled is told as a cancel, and
   is not taken off twice; a refund of goods that shipped does not unship them.
+- Whether pieces had shipped when they were refunded without being restocked, the fulfilments before that say,
+  and once a line is fulfilled, what shipped of it at all.
 - Amounts are for the whole line (Admin GraphQL, LineItem: discounts and taxes include those of refunded and
   removed quantities), so a line that shrank has its share of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from datetime import datetime
 from decimal import ROUND_UP, Decimal
 from typing import Any
 
-from adapters.shopify.models import LineItem, Order, Refund, RefundLineItem
+from adapters.shopify.models import LineItem, Order, Refund, Shipped
 from adapters.shopify.telling import Telling, revision
 from canonical import identity
 from canonical.envelope import Event
@@ -24,6 +27,11 @@ from canonical.identity import TwinRef
 from canonical.money import ZERO, minor_unit, share
 
 DEFAULT_COMPANY = "main"
+
+_FULFILLED = "fulfilled"
+"""Of a line's ``fulfillment_status``: nothing of it is left to ship."""
+_UNDONE = frozenset(("cancelled", "error", "failure"))
+"""Of a fulfilment's ``status``."""
 
 
 def order_events(payload: Any, telling: Telling) -> Iterator[Event]:
@@ -69,14 +77,39 @@ def _still_wanted(line: LineItem, order: Order) -> Decimal:
     """``current_quantity``, without what fell off it by refunds that are no edit of the order."""
     if line.current_quantity is None:
         return line.quantity
-    refunded = (part for refund in order.refunds for part in refund.refund_line_items)
-    kept = (part.quantity for part in refunded if part.line_item_id == line.id and _is_no_edit(part, line))
-    return min(line.quantity, line.current_quantity + sum(kept, ZERO))
+    refunds = [
+        (refund.created_at, part)
+        for refund in order.refunds
+        for part in refund.refund_line_items
+        if part.line_item_id == line.id
+    ]
+    cancelled = sum((part.quantity for _, part in refunds if part.restock_type == "cancel"), ZERO)
+    others = [(at, part.quantity) for at, part in refunds if part.restock_type != "cancel"]
+    kept = cancelled + _refunded_after_shipping(line, line.current_quantity, others, order)
+    return min(line.quantity, line.current_quantity + kept)
 
 
-def _is_no_edit(part: RefundLineItem, line: LineItem) -> bool:
-    """A cancel is told as such, and goods that shipped are not unshipped by a refund."""
-    return part.restock_type == "cancel" or line.fulfillment_status is not None
+def _refunded_after_shipping(
+    line: LineItem, current: Decimal, refunds: Iterable[tuple[datetime, Decimal]], order: Order
+) -> Decimal:
+    """How many of the pieces refunded had shipped: at least what shipped beyond the current quantity."""
+    refunds = sorted(refunds)
+    refunded = sum((quantity for _, quantity in refunds), ZERO)
+    if order.fulfillments is None:
+        return refunded if line.fulfillment_status is not None else ZERO
+    least = min(refunded, max(ZERO, _shipped(line, order.fulfillments) - current))
+    if line.fulfillment_status == _FULFILLED:
+        return least
+    found = ZERO
+    for at, quantity in refunds:
+        shipped = _shipped(line, (one for one in order.fulfillments if one.created_at <= at))
+        found += min(quantity, max(ZERO, shipped - found))
+    return max(least, found)
+
+
+def _shipped(line: LineItem, fulfillments: Iterable[Shipped]) -> Decimal:
+    lines = (goods for one in fulfillments if one.status not in _UNDONE for goods in one.line_items)
+    return sum((goods.quantity for goods in lines if goods.id == line.id), ZERO)
 
 
 def _order_line(line: LineItem, quantity: Decimal, order: Order) -> OrderLine:

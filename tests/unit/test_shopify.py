@@ -474,6 +474,55 @@ def test_an_amendment_takes_off_only_what_nothing_else_tells(
     assert amended.lines[0].quantity == wanted
 
 
+BEFORE, AFTER = "2026-03-03T10:00:00Z", "2026-03-06T10:00:00Z"
+"""The refund is of 2026-03-05."""
+
+
+@pytest.mark.parametrize(
+    ("restock_type", "fulfillment_status", "shipped", "wanted"),
+    [
+        ("no_restock", None, [], 3),
+        ("no_restock", "partial", [(1, AFTER)], 3),
+        ("no_restock", "fulfilled", [(3, AFTER)], 3),
+        ("no_restock", "fulfilled", [(2, BEFORE), (1, AFTER)], 3),
+        ("no_restock", "fulfilled", [(5, BEFORE)], 5),
+        ("no_restock", "fulfilled", [(5, AFTER)], 5),
+        ("no_restock", "fulfilled", [(4, AFTER)], 4),
+        ("no_restock", "partial", [(2, BEFORE)], 5),
+        ("no_restock", "partial", [(1, BEFORE)], 4),
+        ("legacy_restock", "fulfilled", [(3, AFTER)], 3),
+        ("return", "fulfilled", [(5, BEFORE)], 5),
+        ("cancel", "fulfilled", [(3, AFTER)], 5),
+    ],
+)
+def test_a_refund_takes_off_what_had_not_shipped_and_never_what_had(
+    restock_type: str, fulfillment_status: str | None, shipped: list[tuple[int, str]], wanted: int
+) -> None:
+    """What a cancel took off is told by itself, and so not by the amendment."""
+    told = [
+        fulfillment(id=number, created_at=moment, line_items=[line(quantity=quantity)])
+        for number, (quantity, moment) in enumerate(shipped, start=1)
+    ]
+    voided = fulfillment(id=9, created_at=BEFORE, status="cancelled", line_items=[line(quantity=5)])
+    payload = refunded_order(restock_type, fulfillment_status) | {"fulfillments": [*told, voided]}
+    amended = facts("orders/updated", payload)[1]
+    assert isinstance(amended, OrderAmended)
+    assert amended.lines[0].quantity == wanted
+
+
+def test_a_line_is_not_open_again_when_what_was_not_refunded_has_shipped() -> None:
+    rest = fulfillment(created_at=AFTER, updated_at=AFTER, line_items=[line(quantity=3)])
+    done = refunded_order("no_restock", "fulfilled") | {"fulfillments": [rest], "updated_at": AFTER}
+    world = World(Policy(require_master_data=False))
+    world.take(tell("orders/create", order(line_items=[line(quantity=5, current_quantity=5)])))
+    world.take(tell("orders/updated", refunded_order("no_restock", None) | {"fulfillments": []}))
+    world.take(tell("fulfillments/create", rest))
+    world.take(tell("orders/fulfilled", done))
+    (told,) = world.snapshot("order/450789469").document()["lines"]
+    assert (told["ordered"], told["shipped"], told["open"]) == (3, 3, 0)
+    assert world.status("order/450789469") == "shipped"
+
+
 def test_a_piece_cancelled_by_a_refund_is_taken_off_once() -> None:
     """The order's update and the refund's webhook both tell of it."""
     cancelling = refund(refund_line_items=[refund_line(quantity=2, restock_type="cancel")], transactions=[])
