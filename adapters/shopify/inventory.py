@@ -1,4 +1,11 @@
-"""Inventory levels: a count of what can be sold of an item at a location."""
+"""Inventory levels: what can be sold of an item at a location.
+
+Rule
+- What is available is no count of what is there: an order lowers it when it is placed, not when its goods
+  leave. Each such level would be posted as a loss, and taken back later. So it tells nothing, unless the
+  connection's setting ``count_levels`` is ``available``: for a shop whose orders leave as they are placed, or
+  whose levels only its warehouse sets.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +22,8 @@ from canonical.facts.stock import StockCounted
 
 def level_events(payload: Any, telling: Telling) -> Iterator[Event]:
     level = InventoryLevel.model_validate(payload)
-    if level.available is None:
+    counts = telling.connection.settings.get("count_levels") == "available"
+    if level.available is None or not counts:
         return
     if level.available < 0:
         raise RejectedMessage(f"{level.available}: an oversold level is no count of goods", field="available")

@@ -12,6 +12,7 @@ Settings of a connection that are read here:
 - ``company``: legal entity that sells; ``main`` where it is not set.
 - ``currency``: for transactions that name none.
 - ``location`` and ``location.<location_id>``: see `Connection.location`; ``default`` where neither says.
+- ``count_levels``: ``available`` takes what can be sold for a count of what is there (see `inventory`).
 - ``sku.<inventory_item_id>``: SKU of an inventory item, which inventory webhooks do not name.
 - ``carrier.<tracking_company>``: our carrier for their name (``carrier.DHL Express`` = ``dhl``); otherwise
   their name in lower case, without spaces.

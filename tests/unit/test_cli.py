@@ -19,8 +19,8 @@ SAMPLES = Path(__file__).parents[3] / "shared" / "samples"
 needs_samples = pytest.mark.skipif(
     not SAMPLES.is_dir(), reason=f"real payloads are not beside the repository: no {SAMPLES}"
 )
-TELL_NOTHING = {"810.edi", "997.edi"}
-"""An invoice for goods and an acknowledgement: no twin keeps what they say."""
+TELL_NOTHING = {"810.edi", "997.edi", "inventory_levels_update.json"}
+"""An invoice for goods, an acknowledgement, and what can be sold: no twin keeps what they say."""
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ from tests.world import World
 from twins.core.rules import Policy
 
 SAMPLES = Path(__file__).parents[3] / "shared" / "samples" / "shopify"
-SHOP = Connection("shopify", "acme")
+SHOP = Connection("shopify", "acme", {"count_levels": "available"})
 
 # --- payloads --------------------------------------------------------------------------------------------
 
@@ -269,7 +269,6 @@ def sample(name: str) -> bytes:
         ),
         ("refunds_create.json", ["order.refund-issued order/820982911946154500"] * 2),
         ("returns_request.json", ["order.return-requested order/4783296544821"]),
-        ("inventory_levels_update.json", ["stock.counted stock/inventory-item/123@123"]),
     ],
 )
 def test_every_sample_translates_without_headers_or_settings(name: str, expected: list[str]) -> None:
@@ -798,8 +797,23 @@ def test_a_broken_date_header_is_refused() -> None:
 # --- stock and master data -------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("available", [7, 0, -3, None])
+@pytest.mark.parametrize("settings", [{}, {"count_levels": "yes"}])
+def test_what_can_be_sold_is_no_count_unless_the_connection_says_so(
+    settings: dict[str, str], available: int | None
+) -> None:
+    shop = Connection("shopify", settings=settings)
+    assert tell("inventory_levels/update", level(available=available), shop) == ()
+
+
+def test_the_sample_level_is_a_count_where_the_connection_says_so() -> None:
+    (event,) = translate(Inbound(sample("inventory_levels_update.json")), SHOP).events
+    assert (event.type, str(event.subject)) == (StockCounted.TYPE, "stock/inventory-item/123@123")
+    assert translate(Inbound(sample("inventory_levels_update.json")), Connection("shopify")).events == ()
+
+
 def test_an_inventory_level_is_a_count() -> None:
-    settings = {"sku.271878346": "MUG-1", "location.655441491": "DC-01"}
+    settings = {"sku.271878346": "MUG-1", "location.655441491": "DC-01", "count_levels": "available"}
     (event,) = tell("inventory_levels/update", level(), Connection("shopify", settings=settings))
     assert str(event.subject) == "stock/MUG-1@DC-01"
     assert event.fact == StockCounted(
