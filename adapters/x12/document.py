@@ -5,6 +5,8 @@ Settings of a connection that are read here:
 - ``sku_qualifiers``: which product id is our SKU, best first (``UP,VN``; element 235). Then nothing else is
   taken; without the setting `SKU_QUALIFIERS` holds.
 - ``location`` and ``location.<theirs>``: see `Connection.location`.
+- ``order_prefix``: what goes before each order number of theirs in our id, where another partner may have the
+  same numbers (``globex:`` makes ``globex:PO-77``). Whoever else tells of the order must tell that id.
 - ``releases``: types of order (BEG02, PRF07; element 92) whose release number is part of the order's id:
   ``PO-77:3``. `RELEASES` where it is not set; none where it is empty.
 - ``order_types``: types that are no orders by the standard (`order_850.NO_ORDERS`), but with this partner.
@@ -95,7 +97,7 @@ class Document:
         said = segment.text(number)
         if release and segment[release]:
             said = f"{said}:{segment[release]}"
-        return identifier(said, segment, number)
+        return identifier(self.connection.settings.get("order_prefix", "") + said, segment, number)
 
     # --- time --------------------------------------------------------------------------------------------
 

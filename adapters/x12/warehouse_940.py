@@ -32,7 +32,7 @@ _ELEMENTS = {"line_id": 1, "quantity": 1, "unit": 2}
 def translate(document: Document) -> Iterator[Event]:
     w05 = only(document.segments, "W05")
     status = w05.code(1, _RELEASES | _CANCELS)
-    order_id = key(w05, 2)
+    order_id = document.order_id(w05, 2)
     shipment_id = key(w05, 5) if w05[5] else order_id
     at = document.sent_at()
     lines = tuple(_lines(document, order_id))

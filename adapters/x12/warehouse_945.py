@@ -87,7 +87,7 @@ def translate(document: Document) -> Iterator[Event]:
     w06 = only(document.segments, "W06")
     if w06[1]:
         w06.code(1, _REPORTS)
-    order_id = key(w06, 2)
+    order_id = document.order_id(w06, 2)
     shipment_id = key(w06, 4) if w06[4] else order_id
     at = _left_at(document, w06)
     cartons = [(lx, tuple(_items(document, order_id, lx))) for lx in loops(document.segments, "LX")]

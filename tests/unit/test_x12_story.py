@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import permutations
 
 import pytest
 
+from canonical.errors import RejectedMessage
+from canonical.identity import Kind
+from canonical.translation import Connection
 from tests.unit.test_x12_partner import (
+    CONNECTION,
     ORDER_850,
     RECEIPT_944,
     SHIPMENT_856,
@@ -59,6 +64,43 @@ def test_files_sent_again_under_other_control_numbers_add_nothing() -> None:
     assert all(body not in FILES for body in again)
     assert twice.documents_of_twins() == once.documents_of_twins()
     assert twice.documents == once.documents
+
+
+def test_two_buyers_with_one_number_are_two_orders_where_a_connection_says_so() -> None:
+    """The second buyer's own; what he calls the order stays what people call it."""
+    other = Connection("x12", "globex", {**CONNECTION.settings, "order_prefix": "globex:"})
+    files = (
+        message("850", ORDER_850),
+        message("856", ALL_SHIPPED),
+        message("850", ORDER_850.replace("*10*EA", "*9*EA")),
+    )
+    world = World(policy=Policy(require_master_data=False))
+    world.take(translated(files[0]) + translated(files[1]) + translated(files[2], other))
+    found = {number: world.snapshot(f"order/{number}").document() for number in ("PO-77", "globex:PO-77")}
+    assert [[line["open"] for line in one["lines"]] for one in found.values()] == [[0, 0], [9, 4]]
+    assert {one["reference"] for one in found.values()} == {"PO-77"}
+
+
+@pytest.mark.parametrize(
+    ("set_id", "text"),
+    [("850", ORDER_850), ("856", SHIPMENT_856), ("940", WAREHOUSE_940), ("945", WAREHOUSE_945)],
+)
+def test_prefix_is_of_each_order_that_a_connection_tells_of(set_id: str, text: str) -> None:
+    def orders(prefix: str) -> set[str]:
+        settings = {**CONNECTION.settings, "order_prefix": prefix}
+        events = translated(message(set_id, text), replace(CONNECTION, settings=settings))
+        lines = {
+            line.order_id
+            for one in events
+            for line in getattr(one.fact, "lines", ())
+            if hasattr(line, "order_id")
+        }
+        return lines | {one.subject.key for one in events if one.subject.kind is Kind.ORDER}
+
+    assert orders("") == {"PO-77"}
+    assert orders("ACME-") == {"ACME-PO-77"}
+    with pytest.raises(RejectedMessage, match=r"identifier of 1 to 128"):
+        orders("x" * 124)
 
 
 def test_short_pick_leaves_the_rest_of_the_order_open() -> None:
