@@ -296,6 +296,8 @@ class Told:
     event: Event
     arrival: Arrival
     recorded_at: datetime
+    number: int
+    """Larger than of all that were committed of the same twin before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -501,8 +503,8 @@ class TwinStore(Protocol):
         """
         ...
 
-    async def history(self, ref: TwinRef) -> list[Told]:
-        """In the order of commits."""
+    async def history(self, ref: TwinRef, *, after: int = 0, limit: int | None = None) -> list[Told]:
+        """In the order of commits, those with a larger number than *after*; the first *limit*, or all."""
         ...
 
     async def rows(self, wanted: TwinFilter, limit: int) -> list[TwinRow]:

@@ -16,6 +16,7 @@ from pydantic_core import to_json
 from starlette.types import ASGIApp
 
 from adapters.http import audit, changes, health, hosts, letters, problems, reconciliations
+from adapters.http.changes import NUMBER_MAX
 from adapters.http.erps import ErpDesk, erp_routes
 from adapters.http.keys import Keys
 from adapters.http.limits import Limits
@@ -57,6 +58,7 @@ from twins.ports import (
 )
 
 PAGE_DEFAULT, PAGE_MAX = 50, 500
+HISTORY_DEFAULT, HISTORY_MAX = 500, 5_000
 NUMBERED_LETTERS_MAX = 1_000
 """Dead letters that are looked through for the numbers that are missing."""
 EXAMPLE = "2026-03-02T18:00:00Z"
@@ -233,12 +235,23 @@ def _explainer(service: Service, ref_of: Callable[..., TwinRef]) -> Callable[...
 
 
 def _historian(service: Service, ref_of: Callable[..., TwinRef]) -> Callable[..., Awaitable[Response]]:
-    async def history(request: Request, as_of: AsOf = None, known_at: KnownAt = None) -> Response:
+    async def history(
+        request: Request,
+        as_of: AsOf = None,
+        known_at: KnownAt = None,
+        cursor: Annotated[int, Query(ge=0, le=NUMBER_MAX, description="next_cursor of the page before")] = 0,
+        limit: Annotated[int, Query(ge=1, le=HISTORY_MAX)] = HISTORY_DEFAULT,
+    ) -> Response:
+        """Every event that was told, in the order in which they came; late ones last."""
         ref, moment = _ref(request, ref_of), _moment(as_of, known_at)
-        told = await (service.store.history(ref) if moment is None else service.inquiry.history(ref, moment))
-        if not told and await service.reads.read("document", ref) is None:
+        if moment is None:
+            told = await service.store.history(ref, after=cursor, limit=limit + 1)
+        else:
+            told = [one for one in await service.inquiry.history(ref, moment) if one.number > cursor]
+        if not told and not cursor and await service.reads.read("document", ref) is None:
             raise _unknown(ref)
-        return _json({"twin": str(ref), "events": [_told(one) for one in told]})
+        more = told[limit - 1].number if len(told) > limit else None
+        return _json({"twin": str(ref), "events": [_told(one) for one in told[:limit]], "next_cursor": more})
 
     return history
 

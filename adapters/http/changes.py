@@ -16,6 +16,7 @@ from canonical.identity import Kind
 from twins.changes import as_event
 from twins.ports import Expired, Feed, Heard, TwinRow
 
+NUMBER_MAX = 2**63 - 1
 STILL_HERE_S = 10.0
 """A proxy ends connections on which nothing is said for long; many take a minute."""
 FIELDS = ("status", "customer_id", "sku", "location")
@@ -34,10 +35,12 @@ def routes(feed: Feed) -> APIRouter:
         location: str | None = None,
         finding: Annotated[str | None, Query(description="code of a finding that they have now")] = None,
         after: Annotated[
-            int | None, Query(ge=0, description="id of the last event heard; none: from now on")
+            int | None,
+            Query(ge=0, le=NUMBER_MAX, description="id of the last event heard; else from now on"),
         ] = None,
         last_event_id: Annotated[
-            int | None, Header(ge=0, description="the same, as browsers send it when they reconnect")
+            int | None,
+            Header(ge=0, le=NUMBER_MAX, description="the same, as browsers send it"),
         ] = None,
     ) -> Response:
         """Each twin as soon as it has changed, as a CloudEvent; one that changes often, now and then.

@@ -123,7 +123,8 @@ def _unreadable(row: Read, key: Iterable[str], error: Exception) -> InvariantVio
 
 
 def read_told(row: Read) -> Told:
-    return Told(read_event(row), Arrival(row["arrival"]), datetime.fromisoformat(row["recorded_at"]))
+    recorded_at = datetime.fromisoformat(row["recorded_at"])
+    return Told(read_event(row), Arrival(row["arrival"]), recorded_at, row["number"])
 
 
 def register_row(contribution: Contribution) -> Row:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from functools import cached_property, partial
 from itertools import chain
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any, TypeVar
 
 from sqlalchemy import (
@@ -231,16 +231,19 @@ class SqlStore(
             wanted = wanted.where(tuple_(mail.c.target, mail.c.source) > _place(after))
         return [rows.read_register(row) for row in await self._rows(wanted)]
 
-    async def history(self, ref: TwinRef) -> list[Told]:
-        return await self.told([ref])
+    async def history(self, ref: TwinRef, *, after: int = 0, limit: int | None = None) -> list[Told]:
+        live = select(events).where(events.c.twin == str(ref), events.c.number > after)
+        found = [row for row in await self._archived([str(ref)]) if row["number"] > after]
+        found += await self._rows(live.order_by(events.c.number).limit(limit))
+        found.sort(key=itemgetter("number"))
+        return [rows.read_told(row) for row in found[:limit]]
 
     async def told(self, refs: Collection[TwinRef]) -> list[Told]:
-        found: list[tuple[int, Told]] = []
+        found: list[Told] = []
         for chunk in chunks([str(ref) for ref in refs]):
             async with translated(), self._reader.connect() as connection:
-                some = await connection.run_sync(archive.told_of, chunk)
-            found += [(row["number"], rows.read_told(row)) for row in some]
-        return [one for _, one in sorted(found, key=itemgetter(0))]
+                found += map(rows.read_told, await connection.run_sync(archive.told_of, chunk))
+        return sorted(found, key=attrgetter("number"))
 
     async def told_count(self, refs: Collection[TwinRef]) -> int:
         total = 0

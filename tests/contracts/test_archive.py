@@ -284,6 +284,8 @@ async def test_a_twin_that_changes_after_all_is_archived_again(store: SqlStore) 
     await one.sweep()
     assert await rows_of(store, events) == many - 1
     assert await store.history(order(ORDER)) == told
+    for after in range(len(told)):
+        assert await store.history(order(ORDER), after=told[after].number, limit=2) == told[after + 1 :][:2]
 
 
 async def test_what_is_open_is_not_archived(store: SqlStore) -> None:

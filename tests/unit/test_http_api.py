@@ -513,3 +513,21 @@ async def test_so_many_may_wait_that_others_are_answered(
         assert (await http.get("/v1/orders/SO-3", headers={"Prefer": "wait=4"})).status_code == 404
     await ended(asked)
     await ended([await waiting(http, "/v1/orders/SO-4")])
+
+
+async def test_a_history_comes_in_pages(told: httpx.AsyncClient) -> None:
+    path = "/v1/orders/SO-1/history"
+    whole = (await told.get(path)).json()
+    assert whole["next_cursor"] is None
+    for more in ({}, {"known_at": "2999-01-01T00:00:00Z"}):
+        read, cursor = [], 0
+        while cursor is not None:
+            page = (await told.get(path, params={"limit": 2, "cursor": cursor, **more})).json()
+            assert len(page["events"]) <= 2
+            read += page["events"]
+            cursor = page["next_cursor"]
+        assert read == whole["events"]
+    beyond = (await told.get(path, params={"cursor": 2**62})).json()
+    assert (beyond["events"], beyond["next_cursor"]) == ([], None)
+    for wrong in ({"limit": 0}, {"limit": 5_001}, {"cursor": -1}, {"cursor": 2**63}):
+        assert (await told.get(path, params=wrong)).status_code == 422
