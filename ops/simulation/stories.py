@@ -579,10 +579,13 @@ def _return(life: Life, at: float) -> None:
         for one in back
     )
     looked = ReturnInspected(return_id=return_id, inspection_id=f"{return_id}/I", lines=inspected)
-    told = story.tell(wms, dock, looked, at + 3_060)
-    if story.chance(0.15) and dock == life.ref:
-        again = ReturnInspected(return_id=return_id, inspection_id=f"{return_id}/I2", lines=inspected[:1])
-        _take_back(story, told, at + 3_100, story.tell(wms, dock, again, at + 3_061))
+    if story.chance(0.4):
+        _look_twice(life, dock, looked, at + 3_060)
+    else:
+        told = story.tell(wms, dock, looked, at + 3_060)
+        if story.chance(0.15) and dock == life.ref:
+            again = ReturnInspected(return_id=return_id, inspection_id=f"{return_id}/I2", lines=inspected[:1])
+            _take_back(story, told, at + 3_100, story.tell(wms, dock, again, at + 3_061))
     if story.chance(0.6):
         money = RefundIssued(refund_id=f"F/{story.name}", amount=Decimal("5.55"), currency="USD")
         story.tell(PSP, life.ref, money, at + 3_200)
@@ -590,6 +593,32 @@ def _return(life: Life, at: float) -> None:
             story.tell(POLL, life.ref, money, at + 3_300)
     if story.chance(0.6):
         story.tell(PORTAL, life.ref, ReturnClosed(return_id=return_id), at + 3_400)
+
+
+def _look_twice(life: Life, dock: TwinRef, looked: ReturnInspected, at: float) -> None:
+    """Some of the goods first; the shelf is counted; then the rest, or more than that."""
+    story, random, wms = life.story, life.story.random, f"/wms/{life.place}"
+    first = {one.line_id: random.randint(0, int(one.quantity)) for one in looked.lines}
+    more = random.choice([0, 0, 2])
+    halves = (
+        tuple(replace(one, quantity=Decimal(first[one.line_id])) for one in looked.lines),
+        tuple(
+            replace(
+                one,
+                quantity=one.quantity - first[one.line_id] + more,
+                disposition=random.choice([one.disposition, Disposition.SELLABLE]),
+            )
+            for one in looked.lines
+        ),
+    )
+    names = [f"{looked.return_id}/{name}" for name in random.sample("AB", 2)]
+    for name, lines, later in zip(names, halves, (0, 60), strict=True):
+        told = story.tell(wms, dock, replace(looked, inspection_id=name, lines=lines), at + later)
+        if story.chance(0.2):
+            story.tell("/rma/desk", dock, told.fact, at + later + 20)
+    sku = next(line.sku for line in life.lines if line.line_id == looked.lines[0].line_id)
+    counted = StockCounted(count_id=f"C/{looked.return_id}", quantity=Decimal(random.randrange(0, 40)))
+    story.tell(wms, stock(sku, life.place), counted, at + random.choice([-30, 30, 30, 90]))
 
 
 def _never_dispatched(life: Life) -> None:

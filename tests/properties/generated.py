@@ -397,6 +397,14 @@ TWISTS: tuple[Said, ...] = (
     ("order/SO-2", OrderAllocated(line_id="1", location="DC-1", quantity="0.5")),
     ("order/SO-2", OrderAllocated(line_id="1", location="DC-1", quantity=5)),
     ("order/SO-2", OrderAllocated(line_id="1", location="DC-2", quantity=5)),
+    (
+        "return/RMA-1",
+        ReturnInspected(
+            return_id="RMA-1",
+            inspection_id="I8",
+            lines=(InspectedLine(line_id="1", quantity=2, disposition="sellable", location="DC-1"),),
+        ),
+    ),
     ("item/A", ItemUpserted(revision=2, title="A", unit_cost="2.49", currency="USD")),
     ("stock/A@DC-1", StockCounted(count_id="C9", quantity="3.5")),
     ("tracking/ups:1Z1", TrackingScanned(milestone=Milestone.DELIVERED)),

@@ -554,6 +554,31 @@ def test_returned_goods_are_restocked_by_disposition_and_credited_once_a_line() 
     }
 
 
+def test_each_inspection_puts_its_goods_back_at_its_own_moment() -> None:
+    """A count between two inspections has found what the first brought back, and nothing of the second."""
+    world = come_right(
+        *shipped(),
+        *rma(3, inspected((1, "sellable"))),
+        tell(STOCK, StockCounted(count_id="C-1", quantity=91), 4010, source="/test/wms"),
+        tell(ORDER_REF, inspected((2, "sellable"), name="I-2"), 4020),
+    )
+    assert document(world, STOCK)["on_hand"]["sellable"] == 93
+    assert keys(world, "stock-count") == []
+    receipt = live(world, "return-receipt/RMA-1/1/SO-1")
+    assert [one.quantity for one in receipt.goods] == [3]
+
+
+def test_what_came_back_first_is_accepted_first() -> None:
+    """However the inspections are called: the later one brings more than shipped."""
+    world = come_right(
+        *shipped(),
+        *rma(12, inspected((4, "sellable"), name="I-9")),
+        tell(ORDER_REF, inspected((8, "damaged"), name="I-1"), 4020),
+    )
+    on_hand = document(world, STOCK)["on_hand"]
+    assert (on_hand["sellable"], on_hand["damaged"]) == (94, 6)
+
+
 def test_facts_that_know_only_the_return_number_reach_the_order() -> None:
     by_number = come_right(*shipped(), *rma(2, inspected((2, "sellable")), at="return/RMA-1"))
     by_order = come_right(*shipped(), *rma(2, inspected((2, "sellable"))))

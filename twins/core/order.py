@@ -193,6 +193,8 @@ class Money(Struct, frozen=True, gc=False):
 
 
 class Inspected(Struct, frozen=True, gc=False):
+    name: str
+    """The inspection, and the place of the line in it."""
     line: InspectedLine
     at: datetime
     event: EventId
@@ -205,7 +207,7 @@ class Return(Struct, frozen=True, gc=False):
     receipts: frozenset[str]
     """Receipts that have been told: told again, one adds nothing."""
     inspected: Mapping[str, tuple[Inspected, ...]]
-    """By inspection: a repeated telling of the same inspection counts once."""
+    """By inspection, in their order: a repeated telling of the same inspection counts once."""
     at: datetime
 
 
@@ -389,7 +391,10 @@ def _return_moved(
     elif isinstance(fact, ReturnInspected):
         if fact.inspection_id in known.inspected:
             return state
-        lines = tuple(Inspected(line, event.time, event.event_id) for line in fact.lines)
+        lines = tuple(
+            Inspected(f"{fact.inspection_id}/{place}", line, event.time, event.event_id)
+            for place, line in enumerate(fact.lines)
+        )
         moved = replace(moved, inspected={**known.inspected, fact.inspection_id: lines})
     return replace(state, returns={**state.returns, fact.return_id: moved})
 
@@ -596,7 +601,16 @@ class ReturnPart(Struct, gc=False):
     goods: dict[tuple[str, str], Decimal]
     """(location, disposition) → quantity."""
     at: datetime
+    """The last inspection."""
     causes: tuple[EventId, ...]
+
+
+class Restock(NamedTuple):
+    """Goods that one inspection put on a shelf."""
+
+    line_id: str
+    location: str
+    move: Moved
 
 
 @dataclass(slots=True)
@@ -611,6 +625,7 @@ class OrderView:
     """Dispatched ones, in order of dispatch."""
     known_shipments: tuple[TwinRef, ...] = ()
     returns: tuple[ReturnPart, ...] = ()
+    restocks: tuple[Restock, ...] = ()
     reservations: dict[tuple[str, str], Decimal] = field(default_factory=nothing)
     """(line, location) → open allocated quantity."""
     taken: dict[tuple[str, str], Decimal] = field(default_factory=nothing)
@@ -852,7 +867,7 @@ def _bring_back(seen: OrderView) -> None:
         return
     for return_id, known in sorted(seen.state.returns.items(), key=lambda one: (one[1].at, one[0])):
         by_line: dict[str, list[Inspected]] = {}
-        for one in chain.from_iterable(known.inspected[key] for key in sorted(known.inspected)):
+        for one in chain.from_iterable(known.inspected.values()):
             by_line.setdefault(one.line.line_id, []).append(one)
         for line_id, inspected in sorted(by_line.items()):
             line = seen.lines.get(line_id)
@@ -883,6 +898,9 @@ def _returned_part(
         if fits:
             pair = (one.line.location, one.line.disposition.value)
             goods[pair] = goods.get(pair, ZERO) + fits
+            if one.line.disposition != "scrap":
+                move = Moved(f"{return_id}/{one.name}", one.line.disposition.value, plain(fits), one.at)
+                seen.restocks += (Restock(line_id, one.line.location, move),)
     quantity = sum(goods.values(), ZERO)
     line.accepted += quantity
     credited = min(quantity, max(ZERO, line.invoiced - before))
@@ -1031,15 +1049,9 @@ def _to_stocks(seen: OrderView, skus: Collection[str] | None = None) -> dict[Twi
         reserved.setdefault(target, [])
         if quantity:
             reserved[target].append(ReservedLine(line_id, plain(quantity), at))
-    for part in seen.returns:
-        sku = seen.lines[part.line_id].shipped_sku
-        if skus is not None and sku not in skus:
-            continue
-        for (location, disposition), quantity in sorted(part.goods.items()):
-            if disposition == "scrap":
-                continue
-            name = f"{part.return_id}/{part.line_id}/{disposition}"
-            move = Moved(name, disposition, plain(quantity), part.at)
+    for line_id, location, move in seen.restocks:
+        sku = seen.lines[line_id].shipped_sku
+        if skus is None or sku in skus:
             restocked.setdefault(stock(sku, location), []).append(move)
     return {
         target: Reservations(tuple(sorted(reserved.get(target, ()))), tuple(restocked.get(target, ())))

@@ -80,6 +80,16 @@ class Line:
 
 
 @dataclass
+class Put:
+    """What an inspection put somewhere, when it did."""
+
+    location: str
+    disposition: str
+    quantity: Fraction
+    at: datetime
+
+
+@dataclass
 class Back:
     """Goods of one line that came back in one return and were accepted."""
 
@@ -88,6 +98,7 @@ class Back:
     before: Fraction
     goods: dict[tuple[str, str], Fraction]
     at: datetime
+    put: list[Put] = field(default_factory=list)
 
     @property
     def quantity(self) -> Fraction:
@@ -301,21 +312,25 @@ class Order:
             self._bring_back(one.fact.return_id)
 
     def _bring_back(self, return_id: str) -> None:
-        looked_at = [one for one in self.said(o.ReturnInspected) if one.fact.return_id == return_id]
+        looked_at: dict[str, Said] = {}
+        for one in self.said(o.ReturnInspected):
+            if one.fact.return_id == return_id:
+                looked_at.setdefault(one.fact.inspection_id, one)
         for line_id, line in sorted(self.lines.items()):
             parts = [
                 (part, one.event.time)
-                for one in looked_at
+                for one in looked_at.values()
                 for part in one.fact.lines
                 if part.line_id == line_id
             ]
             back = Back(return_id, line_id, line.accepted, defaultdict(lambda: NONE), LONG_AGO)
             room = line.shipped - line.accepted
             for part, at in parts:
-                if part.disposition != "rejected":
-                    fits = min(room, exact(part.quantity))
-                    room -= fits
+                fits = NONE if part.disposition == "rejected" else min(room, exact(part.quantity))
+                room -= fits
+                if fits:
                     back.goods[part.location, part.disposition.value] += fits
+                    back.put.append(Put(part.location, part.disposition.value, fits, at))
                 back.at = max(back.at, at)
             if back.quantity:
                 self.backs.append(back)

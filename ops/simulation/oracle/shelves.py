@@ -70,10 +70,10 @@ class Stock:
                 yield Move("sellable", -many, gone.event.time)
         for order in self.orders:
             for back in order.backs:
-                for (location, disposition), quantity in back.goods.items():
-                    same = order.lines[back.line_id].shipped_sku == self.sku and location == self.location
-                    if same and disposition != "scrap":
-                        yield Move(disposition, quantity, back.at)
+                for put in back.put:
+                    same = order.lines[back.line_id].shipped_sku == self.sku and put.location == self.location
+                    if same and put.disposition != "scrap":
+                        yield Move(put.disposition, put.quantity, put.at)
 
     def counts(self, status: str) -> list[Said]:
         return [one for one in self._once(st.StockCounted, "count_id") if one.fact.status == status]
