@@ -455,15 +455,42 @@ def _substituted(life: Life) -> None:
 
 
 def _amended(life: Life) -> None:
-    random = life.story.random
+    """Once or more often; goods may leave at any time, for what the order asks for at that time."""
+    story, random = life.story, life.story.random
     _allocate(life)
-    revisions = list(range(1, random.choice([2, 3])))
-    at = life.at + random.choice([8, 60, 200])
-    for revision in revisions:
-        changed = tuple(replace(line, quantity=Decimal(random.randrange(1, 10))) for line in life.lines)
-        freight = random.choice([None, Decimal("9.00")])
-        life.oms(OrderAmended(revision=revision, lines=changed, freight=freight), at + revision)
-    _ship(life, _whole(life), life.at + 120)
+    at = life.at + random.choice([8, 60, 100])
+    for revision in range(1, random.choice([2, 2, 3, 4])):
+        if revision > 1 and story.chance(0.5):
+            _ship(life, _whole(life), at)
+        life.lines = _changed(life.lines, random)
+        freight, tax = random.choice([None, Decimal("9.00")]), random.choice([None, Decimal("0.90")])
+        fact = OrderAmended(revision=revision, lines=life.lines, freight=freight, freight_tax=tax)
+        if story.chance(0.8):
+            life.oms(fact, at + 5)
+        else:
+            story.tell("/edi/860", life.ref, fact, at + 5)
+        at += random.choice([10, 100, 300])
+    if story.chance(0.8):
+        _ship(life, _whole(life), at)
+
+
+def _changed(lines: tuple[OrderLine, ...], random: Random) -> tuple[OrderLine, ...]:
+    """Other quantities, another price; a line more, or one less."""
+    changed = [
+        replace(
+            line,
+            quantity=Decimal(random.randrange(0, 10)),
+            unit_price=line.unit_price + random.choice([0, 1]),
+        )
+        for line in lines
+    ]
+    match random.randrange(3):
+        case 0 if len(changed) > 1:
+            changed.pop(random.randrange(len(changed)))
+        case 1:
+            name = str(1 + max(int(line.line_id) for line in lines))
+            changed.append(replace(changed[0], line_id=name, quantity=Decimal(random.randrange(1, 5))))
+    return tuple(changed)
 
 
 def _cancelled(life: Life) -> None:

@@ -393,6 +393,7 @@ TWISTS: tuple[Said, ...] = (
     ("shipment/SHP-2", ShipmentVoided()),
     ("order/SO-1", OrderAmended(revision=1, lines=(_line("1", "A", 0), _line("2", "B", 1)))),
     ("order/SO-1", OrderAmended(revision=2, lines=(_line("1", "A", 6),), freight="2.00")),
+    ("order/SO-1", OrderAmended(revision=3, lines=(_line("2", "B", 2),))),
     ("order/SO-1", OrderCancelled(cancel_id="K9", lines=(CancelledLine(line_id="1", quantity=3),))),
     ("order/SO-2", OrderAllocated(line_id="1", location="DC-1", quantity="0.5")),
     ("order/SO-2", OrderAllocated(line_id="1", location="DC-1", quantity=5)),

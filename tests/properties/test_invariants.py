@@ -301,10 +301,10 @@ def test_what_ships_has_its_price_and_credits_give_back_no_more(events: list[Eve
         held = live(world.twins).values()
         for ref, seen in orders_in(changed):
             invoices = [one for one in held if isinstance(one, PostInvoice) and one.order_id == ref.key]
-            placed, amended = seen.state.placed, seen.state.amended
+            placed, told = seen.state.placed, seen.state.freight
             if placed is None:
                 continue
-            freight = placed.freight if amended is None or amended.freight is None else amended.freight
+            freight = placed.freight if told is None else told
             assert sum(one.freight for one in invoices) <= freight
             for line_id in seen.lines:
                 parts = [line for one in invoices for line in one.lines if line.line_id == line_id]

@@ -655,11 +655,19 @@ def test_sources_that_disagree_about_one_payment_are_shown() -> None:
     assert live(world, "payment/P-1/SO-1").amount == Decimal("224.00")
 
 
-def amended(quantity: int, revision: int, minute: int) -> Event:
-    ordered = OrderLine(
-        line_id="1", sku=SKU, quantity=quantity, unit_price="20.00", tax=Decimal("1.65") * quantity
-    )
-    return tell(ORDER_REF, OrderAmended(revision=revision, lines=(ordered,)), minute, id=f"rev-{revision}")
+def amended(
+    quantity: int,
+    revision: int,
+    minute: int,
+    *,
+    line_id: str = "1",
+    price: str = "20.00",
+    freight: Any = None,
+) -> Event:
+    tax = Decimal("1.65") * quantity
+    ordered = OrderLine(line_id=line_id, sku=SKU, quantity=quantity, unit_price=price, tax=tax)
+    fact = OrderAmended(revision=revision, lines=(ordered,), freight=freight)
+    return tell(ORDER_REF, fact, minute, id=f"rev-{revision}")
 
 
 def test_the_highest_revision_wins_whenever_it_arrives() -> None:
@@ -671,6 +679,71 @@ def test_what_has_shipped_cannot_be_amended_away() -> None:
     world = come_right(*master_data(), placed(10), dispatched("SHP-1", 6, 60), amended(4, 1, 90))
     assert (line(world)["ordered"], line(world)["shipped"], line(world)["open"]) == (6, 6, 0)
     assert live(world, f"invoice/SHP-1/{ORDER}").lines[0].quantity == 6
+
+
+def test_what_shipped_while_an_amendment_held_is_covered_by_it() -> None:
+    base = [*master_data(), placed(10), amended(20, 1, 30), amended(5, 2, 90)]
+    world = come_right(*base, dispatched("SHP-1", 20, 60))
+    assert (line(world)["ordered"], line(world)["shipped"], line(world)["excess"]) == (20, 20, 0)
+    assert "over-shipped" not in codes(world)
+    assert live(world, f"invoice/SHP-1/{ORDER}").lines[0].quantity == 20
+    later = come_right(*base, dispatched("SHP-1", 20, 100))
+    assert (line(later)["shipped"], line(later)["excess"]) == (Decimal("5.25"), Decimal("14.75"))
+
+
+def test_what_shipped_after_an_amendment_is_not_covered_by_the_placing() -> None:
+    world = come_right(
+        *master_data(), placed(10), amended(4, 1, 30), dispatched("SHP-1", 10, 60), amended(5, 2, 90)
+    )
+    assert (line(world)["shipped"], line(world)["excess"]) == (Decimal("5.25"), Decimal("4.75"))
+
+
+def test_an_amendment_told_behind_a_higher_one_never_held() -> None:
+    world = come_right(
+        *master_data(),
+        placed(10),
+        amended(4, 2, 30),
+        amended(20, 1, 40),
+        dispatched("SHP-1", 10, 60),
+        amended(5, 3, 90),
+    )
+    assert line(world)["shipped"] == Decimal("5.25")
+
+
+def test_goods_of_a_line_that_only_one_amendment_had_are_invoiced_as_it_had_them() -> None:
+    """And the order is for no more of them than what went."""
+    goods = ShipmentLine(order_id=ORDER, line_id="2", sku=SKU, quantity=3)
+    gone = tell("shipment/SHP-1", ShipmentDispatched(location=LOCATION, lines=(goods,)), 60)
+    world = come_right(
+        *master_data(),
+        placed(10),
+        amended(4, 1, 30, line_id="2", price="30.00"),
+        gone,
+        amended(10, 2, 90),
+    )
+    assert codes(world) == set()
+    assert live(world, f"invoice/SHP-1/{ORDER}").lines[0].net == Decimal("90.00")
+    lines = {one["line_id"]: one for one in document(world)["lines"]}
+    assert (lines["2"]["ordered"], lines["2"]["shipped"], lines["1"]["open"]) == (3, 3, 10)
+    assert document(world)["total"] == Decimal("224.00")
+
+
+def test_an_amendment_that_says_nothing_of_freight_leaves_it_as_amended() -> None:
+    world = come_right(
+        *master_data(),
+        placed(10),
+        amended(8, 1, 30, freight="9.00"),
+        amended(6, 2, 40),
+        dispatched("SHP-1", 6, 60),
+    )
+    assert live(world, f"invoice/SHP-1/{ORDER}").freight == Decimal("9.00")
+
+
+def test_an_order_is_not_held_by_an_sku_that_was_amended_away() -> None:
+    unknown = OrderLine(line_id="2", sku="NO-SUCH", quantity=1, unit_price="1.00")
+    mistake = tell(ORDER_REF, OrderAmended(revision=1, lines=(unknown,)), 30)
+    world = come_right(*master_data(), placed(10), mistake, amended(10, 2, 40))
+    assert world.status(ORDER_REF) == "placed"
 
 
 def test_an_unknown_sku_or_customer_holds_the_order_until_the_master_data_comes() -> None:

@@ -3,8 +3,8 @@
 Rules
 - The header status is derived from line quantities; it is never stored.
 - Of several tellings of the placing, the first in sort order counts; the highest revision of the lines wins.
-- Goods win: what shipped can be neither cancelled nor amended away. What ships beyond the tolerance is an
-  exception, and nothing is posted for it.
+- Goods win: what shipped can be neither cancelled nor amended away. It is covered by what the order asked for
+  when it left, or asks for now. What ships beyond the tolerance is an exception: nothing is posted for it.
 - An invoice follows its shipment's goods issue. Line amounts, tax and freight are divided over shipments by
   running totals in order of dispatch, so that the parts sum to the whole.
 - A credit note follows an inspection that accepted goods, at the invoiced amounts and the original cost.
@@ -211,6 +211,13 @@ class Return(Struct, frozen=True, gc=False):
     at: datetime
 
 
+class Superseded(Struct, frozen=True, gc=False):
+    """What an amendment asked for that a higher one has replaced."""
+
+    since: datetime
+    lines: tuple[OrderLine, ...]
+
+
 class OrderState(Struct, frozen=True, gc=False):
     phase: Phase = Phase.PROVISIONAL
     placed: OrderPlaced | None = None
@@ -220,6 +227,11 @@ class OrderState(Struct, frozen=True, gc=False):
     amended: OrderAmended | None = None
     amended_by: EventId | None = None
     amended_at: datetime | None = None
+    superseded: tuple[Superseded, ...] = ()
+    """By revision; one with the lines of what it replaced says nothing new, and is left out."""
+    freight: Decimal | None = None
+    freight_tax: Decimal | None = None
+    """As the last amendment that says so has them; None: as placed."""
     validated_by: EventId | None = None
     holds: Mapping[str, tuple[str, EventId]] = msgspec.field(default_factory=dict)
     """Hold → its reason, and the event that said so."""
@@ -257,8 +269,26 @@ def _amended(state: OrderState, event: Event, fact: OrderAmended) -> OrderState:
     if fact.revision <= state.revision:
         return state
     return replace(
-        state, revision=fact.revision, amended=fact, amended_by=event.event_id, amended_at=event.time
+        state,
+        revision=fact.revision,
+        amended=fact,
+        amended_by=event.event_id,
+        amended_at=event.time,
+        superseded=_superseded(state),
+        freight=state.freight if fact.freight is None else fact.freight,
+        freight_tax=state.freight_tax if fact.freight_tax is None else fact.freight_tax,
     )
+
+
+def _superseded(state: OrderState) -> tuple[Superseded, ...]:
+    """With the amendment that now gives way."""
+    if state.amended is None or state.amended_at is None or state.placed is None:
+        return ()
+    before = state.superseded[-1] if state.superseded else None
+    lines = state.placed.lines if before is None else before.lines
+    if state.amended.lines == lines and (before is None or before.since <= state.amended_at):
+        return state.superseded
+    return (*state.superseded, Superseded(state.amended_at, state.amended.lines))
 
 
 def _validated(state: OrderState, event: Event, fact: OrderValidated) -> OrderState:
@@ -515,12 +545,17 @@ _MATTERS = attrgetter(
     "amended",
     "amended_at",
     "amended_by",
+    "superseded",
+    "freight",
+    "freight_tax",
     "cancels",
     "refunded",
     "returns",
 )
 """Parts that anything may follow from; other parts but allocations and captures say nothing to anyone."""
-_ABOUT_GOODS = attrgetter("placed", "amended", "amended_at", "cancels", "allocations", "released", "returns")
+_ABOUT_GOODS = attrgetter(
+    "placed", "amended", "amended_at", "superseded", "cancels", "allocations", "released", "returns"
+)
 """Parts that quantities follow from."""
 _TOUCHING = attrgetter("cancels", "allocations", "released", "returns")
 """Those of them without which a line is as it was ordered."""
@@ -683,6 +718,8 @@ def _seen_anew(ref: TwinRef, state: OrderState, inbox: OrderInbox, policy: Polic
         seen.known_shipments = tuple(ref for ref, _ in shipments)
         return seen
     seen.missing = _missing(state, seen.lines, inbox) if policy.require_master_data else ()
+    if state.superseded:
+        _remember(seen)
     if not is_touched:
         return seen
     _ship(seen, shipments, policy)
@@ -703,6 +740,17 @@ def _wanted(state: OrderState) -> dict[str, tuple[OrderLine, Decimal]]:
         if line.quantity or line_id not in wanted:
             wanted[line_id] = (line, line.quantity)
     return wanted
+
+
+def _remember(seen: OrderView) -> None:
+    """Lines that nobody asks for now stay as the last amendment had them that did: goods may have left."""
+    asked = {line_id for line_id, line in _lines(seen.state).items() if line.quantity}
+    former: dict[str, LineView] = {}
+    for line in chain.from_iterable(one.lines for one in seen.state.superseded):
+        if line.quantity and line.line_id not in asked:
+            former[line.line_id] = LineView(line, ZERO)
+    if former:
+        seen.lines = compact({**seen.lines, **former})
 
 
 def _missing(state: OrderState, lines: Mapping[str, LineView], inbox: Registers) -> tuple[str, ...]:
@@ -770,13 +818,19 @@ def _parts(seen: OrderView, ref: TwinRef, word: ShipmentProgress, policy: Policy
 
 def _covered(state: OrderState, line: LineView, word: ShipmentProgress) -> Decimal:
     """What the order asked for when the goods left: a later amendment cannot unship them."""
-    assert state.placed is not None
     assert word.dispatched_at is not None
     if state.amended_at is None or state.amended_at <= word.dispatched_at:
         return line.ordered
-    line_id = line.line.line_id
-    first = next((one.quantity for one in state.placed.lines if one.line_id == line_id), ZERO)
-    return max(first, line.ordered)
+    line_id, lines = line.line.line_id, _lines_before_amended(state, word.dispatched_at)
+    then = next((one.quantity for one in lines if one.line_id == line_id), ZERO)
+    return max(then, line.ordered)
+
+
+def _lines_before_amended(state: OrderState, moment: datetime) -> tuple[OrderLine, ...]:
+    """As they were at a *moment* before the amendment that counts."""
+    assert state.placed is not None
+    held = (one.lines for one in reversed(state.superseded) if one.since <= moment)
+    return next(held, state.placed.lines)
 
 
 def _count(line: LineView, sku: str, accepted: Decimal, excess: Decimal, word: ShipmentProgress) -> None:
@@ -1208,18 +1262,18 @@ def _invoice_line(seen: OrderView, part: ShippedPart) -> InvoiceLine:
 
 
 def _freight(seen: OrderView) -> tuple[Decimal, Decimal]:
-    """Freight and the tax on it, as the last revision has them."""
-    placed, amended = seen.state.placed, seen.state.amended
+    """Freight and the tax on it, as the last revision that says so has them."""
+    state, placed = seen.state, seen.state.placed
     assert placed is not None
-    freight = placed.freight if amended is None or amended.freight is None else amended.freight
-    tax = placed.freight_tax if amended is None or amended.freight_tax is None else amended.freight_tax
+    freight = placed.freight if state.freight is None else state.freight
+    tax = placed.freight_tax if state.freight_tax is None else state.freight_tax
     return freight, tax
 
 
 def order_total(seen: OrderView) -> Decimal:
     """What the customer ordered comes to, tax and freight included, in the order's currency."""
-    lines = sum((line.net_total + line.line.tax for line in seen.lines.values()), ZERO)
-    return plain(lines + sum(_freight(seen), ZERO))
+    lines = (LineView(line, line.quantity).net_total + line.tax for line in _lines(seen.state).values())
+    return plain(sum(lines, ZERO) + sum(_freight(seen), ZERO))
 
 
 def _freight_share(seen: OrderView, shipment: ShipmentPart) -> tuple[Decimal, Decimal]:

@@ -49,8 +49,6 @@ class Line:
 
     told: o.OrderLine
     ordered: Fraction
-    first: Fraction
-    """What was ordered before any amendment."""
     shipped: Fraction = NONE
     excess: Fraction = NONE
     delivered: Fraction = NONE
@@ -220,26 +218,36 @@ class Order:
         return self.world.of(self.ref, kind)
 
     @cached_property
+    def amendments(self) -> list[Said]:
+        """Those that were the highest when they were told, in turn: one behind a higher never held."""
+        found: list[Said] = []
+        for one in self.said(o.OrderAmended):
+            if not found or one.fact.revision > found[-1].fact.revision:
+                found.append(one)
+        return found
+
+    @cached_property
     def amended(self) -> Said | None:
-        told = self.said(o.OrderAmended)
-        newest = max((one.fact.revision for one in told), default=None)
-        return next((one for one in told if one.fact.revision == newest), None)
+        return self.amendments[-1] if self.amendments else None
+
+    def asked(self, line_id: str, at: datetime) -> Fraction:
+        """By the order as it stood then."""
+        assert self.placed is not None
+        held = [one.fact.lines for one in self.amendments if one.event.time <= at]
+        lines = held[-1] if held else self.placed.lines
+        return sum((exact(line.quantity) for line in lines if line.line_id == line_id), NONE)
 
     def _lines(self) -> None:
+        """Each as the last that asked for any of it has it; and what is asked for now."""
         assert self.placed is not None
         for line in self.placed.lines:
-            self.lines[line.line_id] = Line(line, exact(line.quantity), exact(line.quantity))
-        if self.amended is not None:
-            amended = {line.line_id: line for line in self.amended.fact.lines}
-            for line_id, known in self.lines.items():
-                if line_id not in amended:
-                    known.ordered = NONE
-            for line_id, told in amended.items():
-                if line_id in self.lines and not told.quantity:  # amended away: its price stays
-                    self.lines[line_id].ordered = NONE
-                    continue
-                first = self.lines[line_id].first if line_id in self.lines else NONE
-                self.lines[line_id] = Line(told, exact(told.quantity), first)
+            self.lines[line.line_id] = Line(line, exact(line.quantity))
+        for one in self.amendments:
+            for known in self.lines.values():
+                known.ordered = NONE
+            for line in one.fact.lines:
+                if line.quantity or (one is self.amended and line.line_id not in self.lines):
+                    self.lines[line.line_id] = Line(line, exact(line.quantity))
 
     @cached_property
     def missing(self) -> bool:
@@ -269,10 +277,10 @@ class Order:
             ]
 
     def _take(self, line_id: str, sku: str, many: Fraction, at: datetime) -> Went:
-        line = self.lines[line_id]
-        covered = line.ordered
-        if self.amended is not None and self.amended.event.time > at:
-            covered = max(line.first, line.ordered)
+        line = self.lines.get(line_id)
+        if line is None:
+            return Went(line_id, sku, NONE, NONE, many, None)
+        covered = max(line.ordered, self.asked(line_id, at))
         accepted = max(NONE, min(many, covered * (1 + TOLERANCE) - line.shipped))
         unit = self.world.cost(sku, at)
         cost = None if unit is None else cents(unit * accepted)
@@ -304,6 +312,8 @@ class Order:
         """What needs to know which shipments have their goods issue."""
         for shipment, parts in self.taken.items():
             for went in parts:
+                if went.line_id not in self.lines:
+                    continue
                 line = self.lines[went.line_id]
                 line.delivered += went.accepted if self.world.is_delivered(shipment) else NONE
                 line.invoiced += went.accepted if self.world.has_goods_issue(shipment) else NONE
@@ -430,8 +440,9 @@ class Order:
 
     def freight(self, shipment: TwinRef, name: str) -> Fraction:
         assert self.placed is not None
-        told = getattr(self.amended.fact, name) if self.amended is not None else None
-        whole = exact(getattr(self.placed, name) if told is None else told)
+        told = [getattr(one.fact, name) for one in self.amendments]
+        said = [amount for amount in told if amount is not None]
+        whole = exact(said[-1] if said else getattr(self.placed, name))
         due = {line_id: line.ordered - line.cancelled for line_id, line in self.lines.items()}
         gone: dict[str, Fraction] = {}
         for other, parts in self.taken.items():
