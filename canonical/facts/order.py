@@ -177,7 +177,10 @@ class OrderCancelRejected(Fact):
 
 @closed
 class OrderCancelled(Fact):
-    """Quantities are cancelled without asking anyone. No lines: all that has not shipped."""
+    """Quantities are cancelled without asking anyone. No lines: all that has not shipped.
+
+    A request with the same id is another cancel: its outcome is its answer.
+    """
 
     TYPE = "io.twinsync.order.cancelled.v1"
     KINDS = _ORDER

@@ -506,11 +506,16 @@ def _cancelled(life: Life) -> None:
 
 
 def _cancel_asked(life: Life) -> None:
-    """The warehouse answers, and may have shipped before."""
-    story = life.story
+    """The warehouse answers, and may have shipped before; the shop's own cancels have the same numbers."""
+    story, random = life.story, life.story.random
     _allocate(life)
     request = f"{story.name}/K"
     life.oms(OrderCancelRequested(request_id=request, lines=_some_lines(life)), life.at + 60)
+    if story.chance(0.3):
+        cancelled = OrderCancelled(cancel_id=request, lines=_some_lines(life))
+        life.oms(cancelled, life.at + random.choice([55, 65, 85]))
+        if story.chance(0.3):
+            story.tell("/edi/860", life.ref, cancelled, life.at + 90)
     accepts, ships = story.chance(0.6), story.chance(0.5)
     answer = OrderCancelAccepted(request_id=request) if accepts else OrderCancelRejected(request_id=request)
     if story.chance(0.9):

@@ -289,6 +289,22 @@ def test_a_cancel_that_the_warehouse_rejects_changes_nothing() -> None:
     assert line(world)["cancelled"] == 0
 
 
+def test_a_cancel_with_the_id_of_a_request_is_another_cancel() -> None:
+    """Those who ask and those who cancel number theirs by themselves: neither swallows the other's."""
+    two, three = (CancelledLine(line_id="1", quantity=quantity) for quantity in (2, 3))
+    asked = tell(ORDER_REF, OrderCancelRequested(request_id="1", lines=(two,)), 30)
+    cancelled = tell(ORDER_REF, OrderCancelled(cancel_id="1", lines=(three,)), 35)
+    base = [*master_data(), placed(10), asked, cancelled]
+    pending = come_right(*base)
+    assert line(pending)["cancelled"] == 3
+    assert document(pending)["cancels"] == {"1": "accepted"}
+    assert "the warehouse to answer cancel 1" in pending.snapshot(ORDER_REF).explain()["waits_for"]
+    accepted = come_right(*base, tell(ORDER_REF, OrderCancelAccepted(request_id="1"), 40, source="/test/wms"))
+    assert line(accepted)["cancelled"] == 5
+    rejected = come_right(*base, tell(ORDER_REF, OrderCancelRejected(request_id="1"), 40, source="/test/wms"))
+    assert line(rejected)["cancelled"] == 3
+
+
 def test_goods_that_win_the_race_against_a_cancel_stay_shipped_and_ask_for_a_return() -> None:
     whole = CancelledLine(line_id="1", quantity=10)
     world = come_right(

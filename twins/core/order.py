@@ -240,6 +240,9 @@ class OrderState(Struct, frozen=True, gc=False):
     released: Mapping[tuple[str, str], Decimal] = msgspec.field(default_factory=dict)
     """(release, line) → quantity."""
     cancels: Mapping[str, Cancel] = msgspec.field(default_factory=dict)
+    """Of which nobody was asked."""
+    requests: Mapping[str, Cancel] = msgspec.field(default_factory=dict)
+    """Cancels that the warehouse answers; their ids are none of those above."""
     authorized: Mapping[str, Money] = msgspec.field(default_factory=dict)
     captured: Mapping[str, Money] = msgspec.field(default_factory=dict)
     refunded: Mapping[str, Money] = msgspec.field(default_factory=dict)
@@ -323,23 +326,23 @@ def _released(state: OrderState, event: Event, fact: OrderReleased) -> OrderStat
 
 
 def _cancel_requested(state: OrderState, event: Event, fact: OrderCancelRequested) -> OrderState:
-    if fact.request_id in state.cancels:
+    if fact.request_id in state.requests:
         return state
     cancel = Cancel(CancelStatus.REQUESTED, fact.lines, event.time, event.event_id)
-    return replace(state, cancels={**state.cancels, fact.request_id: cancel})
+    return replace(state, requests={**state.requests, fact.request_id: cancel})
 
 
 def _cancel_answered(
     state: OrderState, event: Event, fact: OrderCancelAccepted | OrderCancelRejected
 ) -> OrderState | Waiting:
-    cancel = state.cancels.get(fact.request_id)
+    cancel = state.requests.get(fact.request_id)
     if cancel is None:
         return Waiting(f"cancel request {fact.request_id}")
     status = CANCEL_TRANSITIONS[cancel.status].get(type(fact))
     if status is None:
         return state
     answered = replace(cancel, status=status, at=event.time, event=event.event_id)
-    return replace(state, cancels={**state.cancels, fact.request_id: answered})
+    return replace(state, requests={**state.requests, fact.request_id: answered})
 
 
 def _cancelled(state: OrderState, event: Event, fact: OrderCancelled) -> OrderState:
@@ -549,15 +552,24 @@ _MATTERS = attrgetter(
     "freight",
     "freight_tax",
     "cancels",
+    "requests",
     "refunded",
     "returns",
 )
 """Parts that anything may follow from; other parts but allocations and captures say nothing to anyone."""
 _ABOUT_GOODS = attrgetter(
-    "placed", "amended", "amended_at", "superseded", "cancels", "allocations", "released", "returns"
+    "placed",
+    "amended",
+    "amended_at",
+    "superseded",
+    "cancels",
+    "requests",
+    "allocations",
+    "released",
+    "returns",
 )
 """Parts that quantities follow from."""
-_TOUCHING = attrgetter("cancels", "allocations", "released", "returns")
+_TOUCHING = attrgetter("cancels", "requests", "allocations", "released", "returns")
 """Those of them without which a line is as it was ordered."""
 K = TypeVar("K")
 
@@ -851,11 +863,12 @@ def _is_delivered(word: ShipmentProgress) -> bool:
 
 def _cancel(seen: OrderView) -> None:
     """Apply accepted cancels; what has shipped stays shipped, and asks for a return instead."""
-    if not seen.state.cancels:
+    cancels, requests = seen.state.cancels, seen.state.requests
+    if not cancels and not requests:
         return
     asked: dict[str, Decimal] = {}
     whole = False
-    for cancel in seen.state.cancels.values():
+    for cancel in chain(cancels.values(), requests.values()):
         if cancel.status is not CancelStatus.ACCEPTED:
             continue
         whole |= cancel.lines is None
@@ -1441,7 +1454,7 @@ def document(ref: TwinRef, seen: OrderView) -> dict[str, Any]:
         },
         "invoicing": invoice_status(seen),
         "holds": {hold: reason for hold, (reason, _) in sorted(state.holds.items())},
-        "cancels": {key: cancel.status.value for key, cancel in sorted(state.cancels.items())},
+        "cancels": {key: cancel.status.value for key, cancel in _cancels(state)},
         "lines": [_line_document(line_id, line) for line_id, line in sorted(seen.lines.items())],
         "shipments": [str(shipment) for shipment in sorted(seen.known_shipments)],
         "returns": {
@@ -1456,6 +1469,11 @@ def _moves(moves: Mapping[str, Money]) -> dict[str, dict[str, Any]]:
         provider_id: {"amount": money.amount, "at": money.at, "witnesses": list(money.witnesses)}
         for provider_id, money in sorted(moves.items())
     }
+
+
+def _cancels(state: OrderState) -> list[tuple[str, Cancel]]:
+    """By id; of one that is a request's and a cancel's, the request comes first."""
+    return sorted((*state.requests.items(), *state.cancels.items()), key=lambda one: one[0])
 
 
 def _return_status(seen: OrderView, return_id: str, known: Return) -> str:
@@ -1501,7 +1519,7 @@ def explain(ref: TwinRef, seen: OrderView) -> tuple[str, ...]:
         said.append(f"{shipment.shipment} took {goods} on {word.dispatched_at:%m-%d %H:%M}; {arrived}.")
         if word.goods_issue_digest is None:
             said.append(f"{shipment.shipment} has no goods issue yet, so it is not invoiced.")
-    for key, cancel in sorted(state.cancels.items()):
+    for key, cancel in _cancels(state):
         what = "everything not shipped" if cancel.lines is None else f"{len(cancel.lines)} lines"
         said.append(f"Cancel {key} of {what}: {cancel.status} ({cancel.event}).")
     said.extend(
@@ -1519,7 +1537,7 @@ def waits(seen: OrderView) -> tuple[str, ...]:
     said += [f"hold {hold} to be released" for hold in sorted(seen.state.holds)]
     said += [
         f"the warehouse to answer cancel {key}"
-        for key, cancel in sorted(seen.state.cancels.items())
+        for key, cancel in sorted(seen.state.requests.items())
         if cancel.status is CancelStatus.REQUESTED
     ]
     said += [

@@ -15,6 +15,7 @@ from canonical.facts import order as o
 from canonical.facts import reference as r
 from canonical.facts import shipment as sh
 from canonical.facts import tracking as tr
+from canonical.facts.base import Fact
 from canonical.identity import Kind, TwinRef
 from ops.simulation.oracle.facts import (
     LONG_AGO,
@@ -295,12 +296,17 @@ class Order:
         return self.taken.get(shipment, [])
 
     def _cancel(self) -> None:
-        rejected = {one.fact.request_id for one in self.said(o.OrderCancelRejected)}
-        accepted = {one.fact.request_id for one in self.said(o.OrderCancelAccepted)} - rejected
+        answers: dict[str, Fact] = {}
+        for one in self.world.said.get(self.ref, ()):
+            if isinstance(one.fact, o.OrderCancelAccepted | o.OrderCancelRejected):
+                answers.setdefault(one.fact.request_id, one.fact)
+        requests = self.first(o.OrderCancelRequested, "request_id")
         cancels = [
-            one.fact.lines for one in self.said(o.OrderCancelRequested) if one.fact.request_id in accepted
+            one.fact.lines
+            for request_id, one in requests.items()
+            if isinstance(answers.get(request_id), o.OrderCancelAccepted)
         ]
-        cancels += [one.fact.lines for one in self.said(o.OrderCancelled)]
+        cancels += [one.fact.lines for one in self.first(o.OrderCancelled, "cancel_id").values()]
         for line_id, line in self.lines.items():
             left = max(NONE, line.ordered - line.shipped)
             parts = [
@@ -415,15 +421,15 @@ class Order:
 
     # --- money
 
-    def money(self, kind: type[F], name: str) -> dict[str, Said]:
-        """Provider's id → its first telling."""
+    def first(self, kind: type[F], name: str) -> dict[str, Said]:
+        """Id → its first telling."""
         found: dict[str, Said] = {}
         for one in self.said(kind):
             found.setdefault(getattr(one.fact, name), one)
         return found
 
     def total(self, kind: type[F], name: str) -> Fraction:
-        return sum((exact(one.fact.amount) for one in self.money(kind, name).values()), NONE)
+        return sum((exact(one.fact.amount) for one in self.first(kind, name).values()), NONE)
 
     def invoice_lines(self, shipment: TwinRef) -> Iterator[Plain]:
         for went in self.went(shipment):

@@ -144,7 +144,7 @@ def _order_postings(order: Order, short: Short) -> Iterator[Plain]:
         ("payment", o.PaymentCaptured, "payment_id"),
         ("refund", o.RefundIssued, "refund_id"),
     ):
-        for provider_id, one in order.money(kind, field_name).items():
+        for provider_id, one in order.first(kind, field_name).items():
             yield _posting(
                 command,
                 _named(command, provider_id, name),
