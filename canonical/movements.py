@@ -17,7 +17,8 @@ def movements(posting: Posting) -> Iterator[tuple[Shelf, Decimal]]:
         case PostGoodsIssue(lines=lines):
             yield from (((line.sku, line.location), -line.quantity) for line in lines)
         case PostReturnReceipt(sku=sku, goods=goods):
-            yield from (((sku, one.location), one.quantity) for one in goods if one.disposition != "scrap")
+            shelved = (one for one in goods if one.disposition != "scrap")
+            yield from (((one.sku or sku, one.location), one.quantity) for one in shelved)
         case PostStockAdjustment(sku=sku, location=location, delta=delta):
             yield (sku, location), delta
         case PostTransfer(sku=sku, location=location, leg=leg, quantity=quantity):

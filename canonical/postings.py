@@ -142,6 +142,8 @@ class ReturnedGoods:
     disposition: str
     quantity: Decimal
     cost: Decimal | None
+    sku: str | None = None
+    """Where it is another than the receipt's: of a line of which more than one shipped."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

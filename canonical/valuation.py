@@ -44,7 +44,9 @@ def valued(posting: Posting, unit_costs: UnitCosts) -> Posting:
         case PostInvoice():
             return replace(posting, lines=tuple(line_valued(line) for line in posting.lines))
         case PostReturnReceipt(sku=sku):
-            goods = tuple(replace(part, cost=cost(part.cost, sku, part.quantity)) for part in posting.goods)
+            goods = tuple(
+                replace(part, cost=cost(part.cost, part.sku or sku, part.quantity)) for part in posting.goods
+            )
             return replace(posting, goods=goods)
         case PostCreditNote() | PostTransfer():
             return replace(posting, cost=cost(posting.cost, posting.sku, posting.quantity))

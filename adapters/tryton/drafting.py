@@ -106,7 +106,7 @@ def _goods(posting: Posting) -> tuple[_Goods, ...]:
             return tuple(_Goods(line.sku, (line.location, True), line.quantity) for line in lines)
         case PostReturnReceipt(sku=sku, goods=goods):
             return tuple(
-                _Goods(sku, (part.location, part.disposition == "sellable"), part.quantity)
+                _Goods(part.sku or sku, (part.location, part.disposition == "sellable"), part.quantity)
                 for part in goods
                 if part.disposition != "scrap"
             )

@@ -434,21 +434,29 @@ def _over_shipped(life: Life) -> None:
     _allocate(life)
     many = {line.line_id: line.quantity + life.story.random.choice([0, 1, 3]) for line in life.lines}
     _ship(life, many, life.at + 120)
+    if life.story.chance(0.6):
+        life.lines = tuple(replace(line, quantity=many[line.line_id]) for line in life.lines)
+        _return(life, life.at + 3_000)
 
 
 def _substituted(life: Life) -> None:
     _allocate(life)
     story, first = life.story, life.lines[0]
+    left = {line.line_id: line.quantity for line in life.lines}
+    if first.quantity > 1 and story.chance(0.5):
+        some = {first.line_id: Decimal(1)}
+        _ship(life, some, life.at + story.random.choice([60, 180]))
+        left[first.line_id] -= 1
     other = next(sku for sku in SKUS if sku != first.sku)
     fact = ShipmentSubstituted(
         order_id=life.ref.key,
         line_id=first.line_id,
         original_sku=first.sku,
         substitute_sku=other,
-        quantity=first.quantity,
+        quantity=left[first.line_id],
     )
-    ordered, life.lines = life.lines, (replace(first, sku=other), *life.lines[1:])
-    ref, _ = _ship(life, {line.line_id: line.quantity for line in ordered}, life.at + 120)
+    life.lines = (replace(first, sku=other), *life.lines[1:])
+    ref, _ = _ship(life, left, life.at + 120)
     story.tell(f"/wms/{life.place}", ref, fact, life.at + 105)
     if story.chance(0.5):
         _return(life, life.at + 3_000)

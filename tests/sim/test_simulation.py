@@ -294,6 +294,40 @@ def goods_never_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_Reservations, "_move_cut", forward)
 
 
+def back_with_the_last_inspection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Goods of a return are on the shelf when the last of them was looked at."""
+    from twins.core import order
+
+    restocks = order._restocks
+
+    def late(*args: Any) -> Any:
+        found = list(restocks(*args))
+        last = max((one.move.at for one in found), default=None)
+        return [one._replace(move=one.move._replace(at=last)) for one in found]
+
+    monkeypatch.setattr(order, "_restocks", late)
+
+
+def back_as_what_was_ordered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A substitute comes back to the shelf of the SKU that was ordered."""
+    from twins.core import order
+
+    restocks = order._restocks
+
+    def mistaken(seen: Any, part: Any, *args: Any) -> Any:
+        sku = seen.lines[part.line_id].line.sku
+        return [one._replace(sku=sku) for one in restocks(seen, part, *args)]
+
+    monkeypatch.setattr(order, "_restocks", mistaken)
+
+
+def amendments_between_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of several amendments the newest and the placing are known."""
+    from twins.core import order
+
+    monkeypatch.setattr(order, "_superseded", lambda state: ())
+
+
 BREAKS: list[tuple[Callable[[pytest.MonkeyPatch], None], tuple[Fault, ...], str]] = [
     (arrival_order, (Fault.REORDER,), "states_unlike_the_oracle"),
     (first_come_wins, (Fault.REORDER,), "postings_unlike_the_oracle"),
@@ -313,6 +347,9 @@ BREAKS: list[tuple[Callable[[pytest.MonkeyPatch], None], tuple[Fault, ...], str]
     (slipped_past_a_count, (Fault.REORDER,), "states_unlike_the_oracle"),
     (goods_never_taken_back, (), "states_unlike_the_oracle"),
     (mail_not_kept, (Fault.MAIL_LOSS,), "states_unlike_the_oracle"),
+    (back_with_the_last_inspection, (), "states_unlike_the_oracle"),
+    (back_as_what_was_ordered, (), "states_unlike_the_oracle"),
+    (amendments_between_forgotten, (), "states_unlike_the_oracle"),
 ]
 
 

@@ -250,6 +250,27 @@ def test_a_substitute_that_comes_back_is_restocked_as_what_it_is() -> None:
     assert live(world, "return-receipt/RMA-1/1/SO-1").goods[0].cost == Decimal("36.00")
 
 
+def partly_substituted() -> list[Event]:
+    """Two of what was ordered, then two of another SKU in its place."""
+    goods = ShipmentLine(order_id=ORDER, line_id="1", sku="SKU-2", quantity=2)
+    rest = tell("shipment/SHP-2", ShipmentDispatched(location=LOCATION, lines=(goods,)), 90)
+    item = ItemUpserted(revision=1, title="Other", unit_cost="9.00", currency="USD")
+    return [*master_data(), tell("item/SKU-2", item, -600), placed(4), dispatched("SHP-1", 2, 60), rest]
+
+
+def test_of_a_line_that_was_partly_substituted_what_left_first_comes_back_first() -> None:
+    world = come_right(*partly_substituted(), *returned(3, 4000))
+    assert document(world, STOCK)["on_hand"]["sellable"] == 100
+    assert document(world, f"stock/SKU-2@{LOCATION}")["on_hand"]["sellable"] == -1
+    receipt = live(world, "return-receipt/RMA-1/1/SO-1")
+    assert receipt.sku == SKU
+    assert [(one.sku, one.quantity, one.cost) for one in receipt.goods] == [
+        (None, 2, Decimal("16.00")),
+        ("SKU-2", 1, Decimal("9.00")),
+    ]
+    assert live(world, "credit-note/RMA-1/1/SO-1").cost == Decimal("25.00")
+
+
 # --- cancels ---------------------------------------------------------------------------------------------
 
 
@@ -628,6 +649,23 @@ def test_more_returned_than_shipped_is_an_exception_and_credits_what_shipped() -
     world = come_right(*shipped(), *rma(12, inspected((12, "sellable"))))
     assert live(world, "credit-note/RMA-1/1/SO-1").quantity == 10
     assert "over-returned" in codes(world)
+
+
+def test_what_shipped_beyond_the_order_and_came_back_is_restocked_and_credits_nothing() -> None:
+    """It left the shelf, though no document says so; what the order covers comes back before it."""
+    world = come_right(
+        *master_data(),
+        placed(10),
+        dispatched("SHP-1", 14, 60),
+        *rma(14, inspected((12, "sellable"))),
+        tell(ORDER_REF, inspected((2, "damaged"), name="I-2"), 4020),
+    )
+    assert (line(world)["shipped"], line(world)["excess"]) == (Decimal("10.5"), Decimal("3.5"))
+    on_hand = document(world, STOCK)["on_hand"]
+    assert (on_hand["sellable"], on_hand["damaged"]) == (98, 2)
+    assert live(world, "credit-note/RMA-1/1/SO-1").quantity == Decimal("10.5")
+    assert sum(one.quantity for one in live(world, "return-receipt/RMA-1/1/SO-1").goods) == Decimal("10.5")
+    assert "over-returned" not in codes(world)
 
 
 def test_the_cost_of_a_return_is_what_the_goods_cost_when_they_left() -> None:

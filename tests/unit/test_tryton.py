@@ -17,7 +17,9 @@ from adapters.tryton.models import Company, Party, Place, Product, TrytonSetting
 from adapters.tryton.papers import INTERNAL, INVOICE, ISSUE, RECEIPT, STEPS, Paper, finished, models_of
 from adapters.tryton.settlement import Line, booked, mirror, net, settling
 from canonical.errors import TransientFailure
-from canonical.postings import Account, Posting, entries
+from canonical.movements import movements
+from canonical.postings import Account, Posting, PostReturnReceipt, entries
+from canonical.valuation import valued
 from ops.erp.company import CHART
 from ops.wiring import Installation
 from tests.erp.postings import DAY, D, adjustment, credit_note, every, goods_issue, invoice, return_receipt
@@ -69,6 +71,17 @@ def test_goods_go_one_way_and_a_reversal_the_other(
     (draft,) = made(posting, sign=sign)
     assert draft.model == model
     assert ways(draft) == [way]
+
+
+def test_goods_of_a_receipt_that_are_another_sku_are_moved_and_valued_as_that() -> None:
+    receipt = return_receipt(sellable=(1, "8"))
+    ordered = receipt.goods[0]
+    receipt = replace(receipt, goods=(ordered, replace(ordered, sku="SKU-2", cost=None)))
+    assert names(receipt).skus == {"SKU-1", "SKU-2"}
+    assert [shelf for shelf, _ in movements(receipt)] == [("SKU-1", "DC-01"), ("SKU-2", "DC-01")]
+    whole = valued(receipt, {"SKU-2": D(9)})
+    assert isinstance(whole, PostReturnReceipt)
+    assert [part.cost for part in whole.goods] == [8, 9]
 
 
 def test_scrapped_goods_never_enter_the_stock_again() -> None:

@@ -9,6 +9,8 @@ Rules
   running totals in order of dispatch, so that the parts sum to the whole.
 - A credit note follows an inspection that accepted goods, at the invoiced amounts and the original cost.
   A refund moves money only.
+- What left first comes back first, as the SKU and at the cost with which it left; after all of that what had
+  shipped beyond the order. Each inspection puts its goods on the shelf at its own moment.
 - Unknown customers and items hold the order until their master data comes.
 """
 
@@ -597,6 +599,7 @@ class LineView(Struct, gc=False):
     picked: Decimal = ZERO
     shipped: Decimal = ZERO
     excess: Decimal = ZERO
+    excess_back: Decimal = ZERO
     delivered: Decimal = ZERO
     invoiced: Decimal = ZERO
     returned: Decimal = ZERO
@@ -612,7 +615,7 @@ class LineView(Struct, gc=False):
 
     @property
     def shipped_sku(self) -> str:
-        """What comes back when the line is returned: its one substitute, where nothing else shipped."""
+        """What the line is called when it is returned: its one substitute, where nothing else shipped."""
         only = [sku for sku, quantity in self.substituted.items() if quantity == self.shipped]
         return only[0] if only else self.line.sku
 
@@ -655,7 +658,7 @@ class ReturnPart(Struct, gc=False):
 class Restock(NamedTuple):
     """Goods that one inspection put on a shelf."""
 
-    line_id: str
+    sku: str
     location: str
     move: Moved
 
@@ -953,27 +956,75 @@ def _returned_part(
 ) -> ReturnPart:
     before = line.accepted
     goods: dict[tuple[str, str], Decimal] = {}
-    room = line.shipped - before
+    back: list[tuple[Inspected, Decimal, Decimal]] = []
+    room, beyond = line.shipped - before, line.excess - line.excess_back
     for one in inspected:
         if one.line.disposition == "rejected":
             continue
         fits = min(room, one.line.quantity)
-        room -= fits
-        if fits < one.line.quantity:
-            text = f"{return_id} returns {one.line.quantity - fits} of line {line_id} more than shipped"
+        excess = min(beyond, one.line.quantity - fits)
+        room, beyond = room - fits, beyond - excess
+        back.append((one, fits, excess))
+        if fits + excess < one.line.quantity:
+            more = one.line.quantity - fits - excess
+            text = f"{return_id} returns {more} of line {line_id} more than shipped"
             seen.findings += (Finding("over-returned", text, (one.event,)),)
         if fits:
             pair = (one.line.location, one.line.disposition.value)
             goods[pair] = goods.get(pair, ZERO) + fits
-            if one.line.disposition != "scrap":
-                move = Moved(f"{return_id}/{one.name}", one.line.disposition.value, plain(fits), one.at)
-                seen.restocks += (Restock(line_id, one.line.location, move),)
     quantity = sum(goods.values(), ZERO)
+    causes = tuple(sorted({one.event for one in inspected}))
+    at = max(one.at for one in inspected)
+    part = ReturnPart(return_id, line_id, before, quantity, goods, at, causes)
+    seen.restocks += tuple(_restocks(seen, part, line.excess_back, back))
     line.accepted += quantity
+    line.excess_back = line.excess - beyond
     credited = min(quantity, max(ZERO, line.invoiced - before))
     line.credited += credited
-    causes = tuple(sorted({one.event for one in inspected}))
-    return ReturnPart(return_id, line_id, before, quantity, goods, max(one.at for one in inspected), causes)
+    return part
+
+
+def _restocks(
+    seen: OrderView, part: ReturnPart, excess_before: Decimal, back: list[tuple[Inspected, Decimal, Decimal]]
+) -> Iterator[Restock]:
+    """Where inspections put what they accepted, and what had shipped beyond the order.
+
+    *back*: with how much of each. What it is follows from how it left, as its cost does.
+    """
+    went = _went(seen, part.line_id)
+    covered, excess = [(one.sku, one.accepted) for one in went], [(one.sku, one.excess) for one in went]
+    position, start = {}, part.before
+    for pair, quantity in sorted(part.goods.items()):
+        position[pair], start = start, start + quantity
+    for one, fits, more in back:
+        pair = (one.line.location, one.line.disposition.value)
+        moved: dict[str, Decimal] = {}
+        start = position.get(pair, ZERO)
+        for sku, many in chain(_next_of(covered, start, fits), _next_of(excess, excess_before, more)):
+            moved[sku] = moved.get(sku, ZERO) + many
+        position[pair] = start + fits
+        excess_before += more
+        if one.line.disposition != "scrap":
+            for sku, many in moved.items():
+                move = Moved(f"{part.return_id}/{one.name}", one.line.disposition.value, plain(many), one.at)
+                yield Restock(sku, one.line.location, move)
+
+
+def _went(seen: OrderView, line_id: str) -> list[ShippedPart]:
+    return [part for shipment in seen.shipments for part in shipment.parts if part.line_id == line_id]
+
+
+def _next_of(
+    went: Iterable[tuple[str, Decimal]], before: Decimal, quantity: Decimal
+) -> Iterator[tuple[str, Decimal]]:
+    """The *quantity* that comes after what came *before*, by SKU: what left first comes back first."""
+    start = ZERO
+    for sku, many in went:
+        end = start + many
+        taken = min(end, before + quantity) - max(start, before)
+        if taken > 0:
+            yield sku, taken
+        start = end
 
 
 def _other_findings(seen: OrderView) -> Iterator[Finding]:
@@ -1116,8 +1167,7 @@ def _to_stocks(seen: OrderView, skus: Collection[str] | None = None) -> dict[Twi
         reserved.setdefault(target, [])
         if quantity:
             reserved[target].append(ReservedLine(line_id, plain(quantity), at))
-    for line_id, location, move in seen.restocks:
-        sku = seen.lines[line_id].shipped_sku
+    for sku, location, move in seen.restocks:
         if skus is None or sku in skus:
             restocked.setdefault(stock(sku, location), []).append(move)
     return {
@@ -1355,10 +1405,14 @@ def _suppliers(
     ]
 
 
-def _original_cost(seen: OrderView, line_id: str, before: Decimal, quantity: Decimal) -> Decimal | None:
-    """What returned goods cost when they left."""
+def _original_cost(
+    seen: OrderView, line_id: str, before: Decimal, quantity: Decimal, sku: str | None = None
+) -> Decimal | None:
+    """What returned goods cost when they left. *sku*: those of it alone."""
     cost = ZERO
     for _, part in _suppliers(seen, line_id, before, quantity):
+        if sku is not None and part.sku != sku:
+            continue
         if part.cost is None:
             return None
         start = max(ZERO, before - part.before)
@@ -1372,9 +1426,21 @@ def _return_receipt(
 ) -> PostReturnReceipt:
     goods: list[ReturnedGoods] = []
     before = part.before
+    went = [(one.sku, one.accepted) for one in _went(seen, part.line_id)]
     for (location, disposition), quantity in sorted(part.goods.items()):
-        cost = _original_cost(seen, part.line_id, before, quantity)
-        goods.append(ReturnedGoods(location=location, disposition=disposition, quantity=quantity, cost=cost))
+        by_sku: dict[str, Decimal] = {}
+        for sku, many in _next_of(went, before, quantity):
+            by_sku[sku] = by_sku.get(sku, ZERO) + many
+        for sku, many in sorted(by_sku.items()):
+            goods.append(
+                ReturnedGoods(
+                    location=location,
+                    disposition=disposition,
+                    quantity=many,
+                    cost=_original_cost(seen, part.line_id, before, quantity, sku),
+                    sku=None if sku == line.shipped_sku else sku,
+                )
+            )
         before += quantity
     return PostReturnReceipt(
         key=posting_key("return-receipt", part.return_id, part.line_id, ref.key),

@@ -52,6 +52,7 @@ class Line:
     ordered: Fraction
     shipped: Fraction = NONE
     excess: Fraction = NONE
+    excess_back: Fraction = NONE
     delivered: Fraction = NONE
     invoiced: Fraction = NONE
     cancelled: Fraction = NONE
@@ -82,6 +83,7 @@ class Line:
 class Put:
     """What an inspection put somewhere, when it did."""
 
+    sku: str
     location: str
     disposition: str
     quantity: Fraction
@@ -97,7 +99,6 @@ class Back:
     before: Fraction
     goods: dict[tuple[str, str], Fraction]
     at: datetime
-    put: list[Put] = field(default_factory=list)
 
     @property
     def quantity(self) -> Fraction:
@@ -207,6 +208,7 @@ class Order:
         self.placed: o.OrderPlaced | None = told[0].fact if told else None
         self.taken: dict[TwinRef, list[Went]] = {}
         self.backs: list[Back] = []
+        self.puts: list[Put] = []
         self.lines: dict[str, Line] = {}
         if self.placed is not None:
             self._lines()
@@ -340,14 +342,19 @@ class Order:
                 if part.line_id == line_id
             ]
             back = Back(return_id, line_id, line.accepted, defaultdict(lambda: NONE), LONG_AGO)
-            room = line.shipped - line.accepted
+            fit: list[tuple[o.InspectedLine, datetime, Fraction, Fraction]] = []
+            room, excess = line.shipped - line.accepted, line.excess - line.excess_back
             for part, at in parts:
-                fits = NONE if part.disposition == "rejected" else min(room, exact(part.quantity))
-                room -= fits
+                many = NONE if part.disposition == "rejected" else exact(part.quantity)
+                fits = min(room, many)
+                beyond = min(excess, many - fits)
+                room, excess = room - fits, excess - beyond
+                fit.append((part, at, fits, beyond))
                 if fits:
                     back.goods[part.location, part.disposition.value] += fits
-                    back.put.append(Put(part.location, part.disposition.value, fits, at))
                 back.at = max(back.at, at)
+            self._put(line, back, fit)
+            line.excess_back = line.excess - excess
             if back.quantity:
                 self.backs.append(back)
                 line.accepted += back.quantity
@@ -359,6 +366,40 @@ class Order:
                 for part in one.fact.lines:
                     line = self.lines[part.line_id]
                     line.returned = min(line.shipped, line.returned + exact(part.quantity))
+
+    def _put(
+        self, line: Line, back: Back, fit: list[tuple[o.InspectedLine, datetime, Fraction, Fraction]]
+    ) -> None:
+        """Goods that the order covered come before those beyond it; a receipt lists its goods by place."""
+        so_far: dict[tuple[str, str], Fraction] = defaultdict(lambda: NONE)
+        beyond_so_far = line.excess_back
+        for part, at, fits, beyond in fit:
+            where = part.location, part.disposition.value
+            before = back.before + so_far[where]
+            before += sum((many for other, many in back.goods.items() if other < where), NONE)
+            skus = self.left_as(back.line_id, before, fits)
+            for sku, many in self.left_as(back.line_id, beyond_so_far, beyond, "excess").items():
+                skus[sku] = skus.get(sku, NONE) + many
+            self.puts += [Put(sku, *where, many, at) for sku, many in skus.items()]
+            so_far[where] += fits
+            beyond_so_far += beyond
+
+    def left_as(
+        self, line_id: str, before: Fraction, quantity: Fraction, which: str = "accepted"
+    ) -> dict[str, Fraction]:
+        """SKUs of the *quantity* that left after so much had."""
+        gone = [went for parts in self.taken.values() for went in parts if went.line_id == line_id]
+
+        def of_the_first(many: Fraction) -> dict[str, Fraction]:
+            found: dict[str, Fraction] = defaultdict(lambda: NONE)
+            for went in gone:
+                some = min(many, getattr(went, which))
+                found[went.sku] += some
+                many -= some
+            return found
+
+        until, then = of_the_first(before + quantity), of_the_first(before)
+        return {sku: many - then[sku] for sku, many in until.items() if many != then[sku]}
 
     def suppliers(self, back: Back) -> list[TwinRef]:
         """Shipments that the goods left with: the first to leave are the first to come back."""
@@ -372,8 +413,16 @@ class Order:
             and went.before + went.accepted > back.before
         ]
 
-    def original_cost(self, line_id: str, before: Fraction, quantity: Fraction) -> Fraction | None:
-        parts = [went for found in self.taken.values() for went in found if went.line_id == line_id]
+    def original_cost(
+        self, line_id: str, before: Fraction, quantity: Fraction, sku: str | None = None
+    ) -> Fraction | None:
+        """*sku*: of what is of it."""
+        parts = [
+            went
+            for found in self.taken.values()
+            for went in found
+            if went.line_id == line_id and sku in (None, went.sku)
+        ]
         end = before + quantity
         if any(p.cost is None and p.before < end and p.before + p.accepted > before for p in parts):
             return None

@@ -69,11 +69,10 @@ class Stock:
                 many = sum((exact(one.quantity) for one in gone.fact.lines if one.sku == self.sku), NONE)
                 yield Move("sellable", -many, gone.event.time)
         for order in self.orders:
-            for back in order.backs:
-                for put in back.put:
-                    same = order.lines[back.line_id].shipped_sku == self.sku and put.location == self.location
-                    if same and put.disposition != "scrap":
-                        yield Move(put.disposition, put.quantity, put.at)
+            for put in order.puts:
+                same = put.sku == self.sku and put.location == self.location
+                if same and put.disposition != "scrap":
+                    yield Move(put.disposition, put.quantity, put.at)
 
     def counts(self, status: str) -> list[Said]:
         return [one for one in self._once(st.StockCounted, "count_id") if one.fact.status == status]

@@ -188,10 +188,16 @@ def _return_postings(order: Order) -> Iterator[Plain]:
         common = {"order_id": order.ref.key, "return_id": back.return_id, "line_id": back.line_id}
         goods, before = [], back.before
         for (location, disposition), quantity in sorted(back.goods.items()):
-            cost = order.original_cost(back.line_id, before, quantity)
-            goods.append(
-                {"location": location, "disposition": disposition, "quantity": quantity, "cost": cost}
-            )
+            for sku, many in sorted(order.left_as(back.line_id, before, quantity).items()):
+                goods.append(
+                    {
+                        "location": location,
+                        "disposition": disposition,
+                        "quantity": many,
+                        "cost": order.original_cost(back.line_id, before, quantity, sku),
+                        "sku": None if sku == line.shipped_sku else sku,
+                    }
+                )
             before += quantity
         yield _posting(
             "return-receipt", f"return-receipt/{key}", back.at, sku=line.shipped_sku, goods=goods, **common
