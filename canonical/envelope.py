@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -22,6 +22,9 @@ from canonical.catalogue import entry, schema_uri
 from canonical.damaged import place
 from canonical.errors import RejectedMessage
 from canonical.facts.base import Fact, Rank
+from canonical.facts.order import OrderAllocated, OrderReleased, ReturnInspected
+from canonical.facts.shipment import ShipmentCreated, ShipmentDispatched
+from canonical.facts.stock import TransferredIn, TransferredOut
 from canonical.identity import EventId, TwinRef, event_id_of, twin_ref
 from canonical.types import EARLIEST
 
@@ -211,6 +214,31 @@ def check_not_ahead(event: Event, latest: datetime) -> None:
             f"{_spelled(event.time)} is ahead of our clock; by now, up to {_spelled(latest)} is taken",
             field="time",
         )
+
+
+def check_places(event: Event) -> None:
+    """Refuse a location with an ``@``: a shelf's key is ``SKU@location``, and an SKU may have one.
+
+    For the edge alone: what was taken before it was refused stays readable. Raises: RejectedMessage.
+    """
+    places = _PLACES.get(type(event.fact))
+    for name, told in places(event.fact) if places is not None else ():
+        if "@" in told:
+            raise RejectedMessage(AT_IN_LOCATION, field=f"data.{name}")
+
+
+AT_IN_LOCATION = "a location has no '@': a shelf is SKU@location"
+_PLACES: Mapping[type[Fact], Callable[[Any], Iterable[tuple[str, str]]]] = {
+    OrderAllocated: lambda fact: (("location", fact.location),),
+    OrderReleased: lambda fact: (("location", fact.location),),
+    ReturnInspected: lambda fact: (
+        (f"lines.{number}.location", line.location) for number, line in enumerate(fact.lines)
+    ),
+    ShipmentCreated: lambda fact: (("location", fact.location),),
+    ShipmentDispatched: lambda fact: (("location", fact.location),),
+    TransferredOut: lambda fact: (("to_location", fact.to_location),),
+    TransferredIn: lambda fact: (("from_location", fact.from_location),),
+}
 
 
 def _spelled(moment: datetime) -> str:

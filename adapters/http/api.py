@@ -30,6 +30,7 @@ from canonical.envelope import (
     HEADER_PREFIX,
     Event,
     check_not_ahead,
+    check_places,
     from_attributes,
     parse,
     parse_batch,
@@ -459,6 +460,7 @@ async def _publish(
     latest = service.latest()
     for event in events:
         check_not_ahead(event, latest)
+        check_places(event)
     messages = [Publication(event.structured()) for event in events]
     told = {"accepted": len(messages), **(replies or {})}
     if not messages:

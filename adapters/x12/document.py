@@ -32,7 +32,7 @@ from pydantic import TypeAdapter, ValidationError
 from adapters.x12 import zones
 from adapters.x12.segments import INVALID_DATE, Segment, first, missing
 from canonical import units
-from canonical.envelope import Event
+from canonical.envelope import AT_IN_LOCATION, Event
 from canonical.errors import RejectedMessage
 from canonical.facts.base import Fact, Part
 from canonical.facts.shipment import ShipmentDispatched
@@ -166,6 +166,10 @@ class Document:
         if ours is None:
             wanted = " or ".join(f"N1*{role}" for role in roles)
             raise missing("N1", f"no {wanted} with an id or a name, and the connection sets no location")
+        if "@" in ours:
+            if party is None:
+                raise RejectedMessage(AT_IN_LOCATION, field="settings.location")
+            raise party.refuse(AT_IN_LOCATION, 4 if party[4] else 2)
         return identifier(ours, party) if party is not None else ours
 
     def carrier(self, code: str) -> str | None:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
+from typing import Any
 
 import pytest
 
-from canonical.envelope import STRUCTURED, check_not_ahead, parse
+from canonical import envelope
+from canonical.catalogue import CATALOGUE
+from canonical.envelope import STRUCTURED, check_not_ahead, check_places, parse
 from canonical.errors import REASON_LENGTH_MAX, RejectedMessage
+from canonical.facts.order import InspectedLine
+from canonical.identity import sku_and_location, twin_ref
 from tests.live.bad_input import KINDS, Bad, bad_input
 from tests.world import DAY
 from twins.ports import Publication, Rejected
@@ -76,6 +82,75 @@ def test_the_reason_says_what_is_wrong_with_the_data(data: object, field: str, r
     }
     why = refused(Publication(json.dumps(data).encode(), headers, "application/json"))
     assert (why.field, why.reason) == (field, reason)
+
+
+GOODS = {"order_id": "SO-1", "line_id": "1", "sku": "A", "quantity": 1}
+LOOKED_AT = {"line_id": "1", "quantity": 1, "disposition": "sellable", "location": "DC-1"}
+
+
+@pytest.mark.parametrize(
+    ("subject", "fact", "data", "field"),
+    [
+        ("order/1", "order.allocated", {"line_id": "1", "location": "DC@1", "quantity": 1}, "location"),
+        ("order/1", "order.released", {"release_id": "R", "location": "@", "lines": []}, "location"),
+        (
+            "return/1",
+            "order.return-inspected",
+            {
+                "return_id": "1",
+                "inspection_id": "I",
+                "lines": [LOOKED_AT, LOOKED_AT | {"location": "DC@1"}],
+            },
+            "lines.1.location",
+        ),
+        ("shipment/1", "shipment.created", {"location": "DC@1", "lines": [GOODS]}, "location"),
+        ("shipment/1", "shipment.dispatched", {"location": "DC@1", "lines": [GOODS]}, "location"),
+        (
+            "stock/A@DC-1",
+            "stock.transferred-out",
+            {"transfer_id": "T", "to_location": "DC@1", "quantity": 1},
+            "to_location",
+        ),
+        (
+            "stock/A@DC-1",
+            "stock.transferred-in",
+            {"transfer_id": "T", "from_location": "DC@1", "quantity": 1},
+            "from_location",
+        ),
+    ],
+)
+def test_a_location_that_would_name_another_shelf_is_refused(
+    subject: str, fact: str, data: dict[str, object], field: str
+) -> None:
+    told = {
+        "specversion": "1.0",
+        "type": f"io.twinsync.{fact}.v1",
+        "source": "/wms",
+        "id": "1",
+        "subject": subject,
+        "time": "2026-03-02T08:00:00Z",
+        "data": data,
+    }
+    event = parse(json.dumps(told).encode())
+    with pytest.raises(RejectedMessage) as refusal:
+        check_places(event)
+    assert refusal.value.field == f"data.{field}"
+    check_places(parse(json.dumps(told).replace("@1", "1").replace('"@"', '"DC"').encode()))
+
+
+def test_every_fact_that_names_a_location_is_asked_for_it() -> None:
+    def names_one(part: type[Any]) -> bool:
+        told = {field.name: str(field.type) for field in fields(part)}
+        return any("location" in name for name in told) or any(
+            names_one(known) for known in (InspectedLine,) if known.__name__ in " ".join(told.values())
+        )
+
+    named = {found.model for found in CATALOGUE.values() if names_one(found.model)}
+    assert named == envelope._PLACES.keys()
+
+
+def test_an_sku_may_have_an_at() -> None:
+    assert sku_and_location(twin_ref("stock/A@B@DC-1")) == ("A@B", "DC-1")
 
 
 def test_no_message_breaks_the_way_to_its_host() -> None:

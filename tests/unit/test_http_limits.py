@@ -9,13 +9,15 @@ import httpx
 import pytest
 
 from adapters.http.limits import Limits
+from adapters.sql.rows import event_row, moment_text, read_event
 from adapters.sql.store import SqlStore
 from canonical.envelope import BATCH, BATCH_BYTES_MAX, BATCH_LENGTH_MAX, STRUCTURED
-from canonical.facts.order import OrderValidated
+from canonical.facts.order import OrderAllocated, OrderValidated
 from tests.stories import placed
 from tests.unit.test_host import Clock
 from tests.unit.test_http_api import calls, http, store  # noqa: F401 - fixtures
 from tests.world import DAY, tell
+from twins.core.history import Arrival
 from twins.core.rules import Policy
 from twins.ports import Publication, Rejected
 from twins.runtime.host import TwinHost
@@ -112,6 +114,25 @@ async def test_what_is_dated_ahead_is_refused_by_the_host_until_its_time_has_com
     (taken,) = await host.take([message])
     assert not isinstance(taken, Rejected)
     assert AHEAD.time > DAY + timedelta(days=365)
+
+
+ASTRAY = tell("order/SO-1", OrderAllocated(line_id="1", location="DC@1", quantity=1))
+
+
+async def test_a_location_with_an_at_is_refused_over_http(http: httpx.AsyncClient) -> None:
+    answer = await http.post("/v1/events", content=ASTRAY.structured(), headers={"Content-Type": STRUCTURED})
+    assert (answer.status_code, answer.json()["field"]) == (422, "data.location")
+
+
+async def test_a_location_with_an_at_is_refused_by_the_host_and_read_where_it_was_taken(
+    store: SqlStore,
+) -> None:
+    """Earlier versions took such: their twins must still be read."""
+    host = TwinHost("host-0", store, Clock(), Policy())
+    (refused,) = await host.take([Publication(ASTRAY.structured(), {}, STRUCTURED)])
+    assert isinstance(refused, Rejected)
+    assert refused.field == "data.location"
+    assert read_event(event_row(ASTRAY, Arrival.NEW, moment_text(DAY))) == ASTRAY
 
 
 @pytest.mark.parametrize(

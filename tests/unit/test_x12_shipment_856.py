@@ -186,6 +186,8 @@ def test_location_is_ours_for_their_id_or_their_name() -> None:
         fact = next(one for one in facts("856", text, ours) if isinstance(one, ShipmentDispatched))
         assert fact.location == location
     assert dispatched(SHIPMENT_856.replace("N1*SF*", "N1*ST*")).location == "DC-01"
+    with pytest.raises(RejectedMessage, match="a location has no '@'"):
+        dispatched(SHIPMENT_856.replace("*92*WH-EAST", "*92*WH@EAST"))
 
 
 def test_carrier_is_ours_for_their_scac_or_the_connections_own() -> None:

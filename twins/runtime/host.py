@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 from pydantic_core import to_json
 
-from canonical.envelope import Event, check_not_ahead, parse
+from canonical.envelope import Event, check_not_ahead, check_places, parse
 from canonical.errors import Elsewhere, Fenced, Moving, RejectedMessage, TransientFailure
 from canonical.identity import TwinRef
 from twins.core.batch import Batch, Effects
@@ -1017,6 +1017,7 @@ def _parsed(message: Publication, latest: datetime | None) -> Event | Rejected:
         event = parse(message.body, message.headers, message.content_type)
         if latest is not None:
             check_not_ahead(event, latest)
+        check_places(event)
         return event
     except RejectedMessage as rejected:
         return Rejected(rejected.reason, rejected.field)
