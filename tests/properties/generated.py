@@ -394,6 +394,8 @@ TWISTS: tuple[Said, ...] = (
     ("order/SO-1", OrderAmended(revision=1, lines=(_line("1", "A", 0), _line("2", "B", 1)))),
     ("order/SO-1", OrderAmended(revision=2, lines=(_line("1", "A", 6),), freight="2.00")),
     ("order/SO-1", OrderAmended(revision=3, lines=(_line("2", "B", 2),))),
+    ("order/SO-2", OrderAmended(revision=1, lines=(_line("2", "B", 1),))),
+    ("order/SO-2", OrderAmended(revision=2, lines=(_line("2", "B", 2),))),
     ("order/SO-1", OrderCancelled(cancel_id="K9", lines=(CancelledLine(line_id="1", quantity=3),))),
     ("order/SO-2", OrderAllocated(line_id="1", location="DC-1", quantity="0.5")),
     ("order/SO-2", OrderAllocated(line_id="1", location="DC-1", quantity=5)),
@@ -512,7 +514,16 @@ whole_days = histories(
     telling=st.just(Telling(("/clocked",), clashes=False)),
 )
 """A day on which everything comes to its end: goods shipped, invoiced, returned and credited; then twists."""
-arbitrary = st.one_of(histories(), histories(), whole_days)
+amended_days = histories(
+    names([one for one in TWISTS if isinstance(one[1], OrderAmended)]),
+    events_max=4,
+    events_min=2,
+    retractions_max=1,
+    left_out_max=1,
+    telling=st.just(Telling(("/clocked",), clashes=False)),
+)
+"""The same, with an order that is amended again and again, while goods leave."""
+arbitrary = st.one_of(histories(), histories(), whole_days, amended_days)
 
 stock_histories = histories(
     st.one_of(_of_one("stock/A@DC-1"), _of_one("stock/A@DC-1"), _of_one("stock/A@DC-2"), said),
