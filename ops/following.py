@@ -24,6 +24,7 @@ def follow(
     Without end. Raises: RejectedMessage as the service says.
     """
     last_id, pauses = "", waits()
+    ends_by_itself = False
     headers = {"Authorization": f"Bearer {key}"}
     with httpx.Client(timeout=SILENT_S, transport=transport) as client:
         while True:
@@ -33,13 +34,15 @@ def follow(
                     client, "GET", f"{url}/v1/changes", headers=headers | since, params=dict(wanted)
                 ) as source:
                     _check(url, source.response)
+                    ends_by_itself = False
                     for event in source.iter_sse():
-                        last_id, pauses = event.id or last_id, waits()
+                        ends_by_itself, last_id, pauses = True, event.id or last_id, waits()
                         yield event
-                yield TransientFailure(f"{url} has ended the stream")
             except (httpx.HTTPError, SSEError, TransientFailure) as error:
+                ends_by_itself = False
                 yield TransientFailure(f"{url}: {error}")
-            sleep(next(pauses))
+            if not ends_by_itself:
+                sleep(next(pauses))
 
 
 def _check(url: str, response: httpx.Response) -> None:
@@ -49,5 +52,8 @@ def _check(url: str, response: httpx.Response) -> None:
     response.read()
     if response.status_code >= 500 or response.status_code == 429:
         raise TransientFailure(f"{url} answers {response.status_code}: {response.text}")
-    told: dict[str, Any] = response.json()
+    try:
+        told: dict[str, Any] = response.json()
+    except ValueError:
+        raise RejectedMessage(f"{url} answers {response.status_code}: {response.text}") from None
     raise RejectedMessage(told.get("detail", response.text), field=told.get("field", ""))

@@ -329,13 +329,17 @@ class Commits:
     found: Sequence[Commit]
     oldest_running: int
     mark: int
+    more: bool
+    """There are some after these."""
 
 
 class Changes(Protocol):
     """What became of twins, commit by commit, for a while. All raise TransientFailure."""
 
     async def commits(self, after: int, missing: Collection[int], limit: int) -> Commits:
-        """The first *limit* of those with a larger number, and of the *missing*."""
+        """Those of the *missing* that are there, and the first *limit* with a larger number, or fewer, where
+        they changed many twins.
+        """
         ...
 
     async def commits_kept(self) -> tuple[int, int]:
@@ -351,9 +355,9 @@ class Changes(Protocol):
         ...
 
     async def forget_commits(self, before: datetime, limit: int, *, up_to: int | None) -> int:
-        """Drop the oldest, at most *limit*, of those before a moment and *up_to* a number; the newest stays.
+        """Drop the first, at most *limit*, while they are of before a moment and *up_to* a number.
 
-        Answers how many.
+        None after one that stays, and never the newest. Answers how many.
         """
         ...
 

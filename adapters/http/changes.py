@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import aclosing
+from time import monotonic
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query
 from fastapi.responses import Response, StreamingResponse
 from fastapi.sse import format_sse_event
 from pydantic_core import to_json
+from starlette.types import Receive, Scope, Send
 
 from adapters.http.problems import Problem
 from canonical.identity import Kind
@@ -19,6 +20,8 @@ from twins.ports import Expired, Feed, Heard, TwinRow
 NUMBER_MAX = 2**63 - 1
 STILL_HERE_S = 10.0
 """A proxy ends connections on which nothing is said for long; many take a minute."""
+STREAM_MAX_S, STREAM_BYTES_MAX = 900.0, 32 * 1_048_576
+"""Serve takes what it is given, whether the client reads it or not."""
 FIELDS = ("status", "customer_id", "sku", "location")
 Wanted = Callable[[TwinRow], bool]
 
@@ -68,22 +71,38 @@ def routes(feed: Feed) -> APIRouter:
                 f"changes before {expired.oldest} are not kept: follow from now on, then list the twins",
                 oldest=expired.oldest,
             ) from None
-        return StreamingResponse(
-            _told(first, heard, is_wanted),
-            media_type="text/event-stream",
-            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-        )
+        return _Stream(first, heard, is_wanted)
 
     return router
 
 
+class _Stream(StreamingResponse):
+    """Leaves the feed when it is over, however it ends."""
+
+    def __init__(self, first: Heard, heard: AsyncGenerator[Heard], is_wanted: Wanted) -> None:
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        super().__init__(_told(first, heard, is_wanted), headers=headers, media_type="text/event-stream")
+        self._heard = heard
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._heard.aclose()
+
+
 async def _told(first: Heard, heard: AsyncGenerator[Heard], is_wanted: Wanted) -> AsyncIterator[bytes]:
-    async with aclosing(heard):
-        yield format_sse_event(
-            event="begin", id=str(first.settled), data_str=_json({"after": first.settled}), retry=1_000
-        )
-        async for one in heard:
-            yield _events([row for row in one.changed if is_wanted(row)], one.settled)
+    """Ends after a while: the client goes on where it was."""
+    yield format_sse_event(
+        event="begin", id=str(first.settled), data_str=_json({"after": first.settled}), retry=1_000
+    )
+    sent, ends_at = 0, monotonic() + STREAM_MAX_S
+    async for one in heard:
+        events = _events([row for row in one.changed if is_wanted(row)], one.settled)
+        yield events
+        sent += len(events)
+        if sent > STREAM_BYTES_MAX or monotonic() > ends_at:
+            return
 
 
 def _events(changed: Sequence[TwinRow], settled: int) -> bytes:

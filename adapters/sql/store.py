@@ -20,6 +20,7 @@ from sqlalchemy import (
     delete,
     exists,
     func,
+    literal_column,
     or_,
     select,
     tuple_,
@@ -271,7 +272,8 @@ class SqlStore(
         return found
 
     async def rows(self, wanted: TwinFilter, limit: int) -> list[TwinRow]:
-        return [rows.read_twin_row(row) for row in await self._rows(listed(wanted, limit))]
+        asked = listed(wanted, limit, self._reader.dialect.name)
+        return [rows.read_twin_row(row) for row in await self._rows(asked)]
 
     async def counts(self) -> dict[tuple[str, str], int]:
         """(kind, status) → how many twins."""
@@ -450,29 +452,37 @@ _MOVED = ManyRows(
 """SQLite writes an index anew for each column that a statement names, whether it changes or not."""
 
 
-def listed(wanted: TwinFilter, limit: int) -> Select[Any]:
-    """Each way is one range of one index, in the order of twins: what they are of kind says their name."""
+def listed(wanted: TwinFilter, limit: int, dialect: str) -> Select[Any]:
+    """A page, as a range of one index in the order of twins: PostgreSQL knows which, SQLite is told."""
     prefix = f"{wanted.kind.value}/"
-    after = twins.c.twin >= prefix if wanted.after is None else twins.c.twin > wanted.after
-    found = select(twins).where(after, twins.c.twin < f"{wanted.kind.value}{chr(ord('/') + 1)}")
-    labels = {name: getattr(wanted, name) for name in ("customer_id", "sku", "location")}
-    for name, value in labels.items():
-        if value is not None:
-            found = found.where(twins.c[name] == value)
-    if wanted.finding == "":
-        found = found.where(twins.c.findings.is_not(None))
-    elif wanted.finding is not None:
-        found = found.where(
-            twins.c.findings.is_not(None),
-            twins.c.findings.contains(f",{wanted.finding},", autoescape=True),
-        )
-    if wanted.status is None:
-        found = found.where(twins.c.status != rows.UNHEARD_OF)
-    else:
-        found = found.where(twins.c.status == wanted.status)
-        if wanted.finding is None and not any(labels.values()):
-            found = found.where(twins.c.kind == wanted.kind.value)  # it is known; so the index by status is
-    return found.order_by(twins.c.twin).limit(limit)
+    found = select(twins).where(
+        twins.c.twin > max(wanted.after or prefix, prefix),
+        twins.c.twin < f"{wanted.kind.value}{chr(ord('/') + 1)}",
+    )
+    ways = [name for name in _WAYS if getattr(wanted, name) is not None]
+    for name in ways:
+        hidden = dialect == "sqlite" and name != ways[0]
+        column: Any = literal_column(f"+twins.{_WAYS[name]}") if hidden else twins.c[_WAYS[name]]
+        if name == "finding":
+            found = found.where(column.is_not(None))
+        else:
+            found = found.where(column == getattr(wanted, name))
+    if wanted.finding:
+        found = found.where(twins.c.findings.contains(f",{wanted.finding},", autoescape=True))
+    if dialect != "sqlite" or ways == ["status"]:
+        found = found.where(twins.c.kind == wanted.kind.value)
+    shown = found.where(twins.c.status != rows.UNHEARD_OF)
+    return shown.order_by(twins.c.twin).limit(limit)
+
+
+_WAYS = {
+    "sku": "sku",
+    "customer_id": "customer_id",
+    "finding": "findings",
+    "status": "status",
+    "location": "location",
+}
+"""What lists are filtered by → its column: those first that leave the fewest."""
 
 
 def _load(connection: Connection, refs: Sequence[TwinRef], whole: bool) -> dict[TwinRef, Stored]:

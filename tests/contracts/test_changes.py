@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import func, insert, select
@@ -20,7 +22,9 @@ from twins.changes import newest
 from twins.core.following import Following
 from twins.ports import Commits, TwinFilter, TwinRow
 from twins.runtime.announcer import forget
+from twins.runtime.feed import ChangeFeed
 
+ROW = {"twins": "[]"}
 FAR_BACK, FAR_AHEAD = -timedelta(days=1), timedelta(days=1)
 
 
@@ -106,6 +110,41 @@ async def test_what_is_not_announced_yet_is_not_forgotten(store: SqlStore) -> No
     assert (await store.commits(0, (), 1_000)).found == whole[-1:]
 
 
+async def test_nothing_is_forgotten_after_what_stays(store: SqlStore) -> None:
+    """Hosts have clocks of their own."""
+    async with store._writer.begin() as connection:
+        for minute in (1, 9, 2):
+            at = f"2026-03-02T08:0{minute}:00.000000+00:00"
+            await connection.execute(insert(changes).values(committed_at=at, **ROW))
+    five = datetime(2026, 3, 2, 8, 5, tzinfo=UTC)
+    assert await store.forget_commits(five, 10, up_to=None) == 1
+    assert [one.number for one in (await store.commits(0, (), 10)).found] == [2, 3]
+
+
+async def test_a_page_ends_after_many_changes(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("adapters.sql.changes.TWINS_AT_ONCE", 3)
+    await told(store)
+    numbers: list[int] = []
+    more = True
+    while more:
+        read = await store.commits(numbers[-1] if numbers else 0, (), 1_000)
+        assert sum(len(one.twins) for one in read.found[:-1]) <= 3
+        numbers += [one.number for one in read.found]
+        more = read.more
+    assert len(numbers) == len(golden())
+
+
+async def test_a_list_has_its_kind_and_what_exists(store: SqlStore) -> None:
+    """Whatever cursor and status are asked for."""
+    await told(store)
+    for cursor in ("a", "customer/C", "order/", "stock/SKU-1@DC-01", "~"):
+        rows = await store.rows(TwinFilter(Kind.ORDER, after=cursor), 1_000)
+        assert {row.ref.kind for row in rows} <= {Kind.ORDER}
+        assert bool(rows) == (cursor < "order/SO-1")
+    for kind in Kind:
+        assert await store.rows(TwinFilter(kind, status="unheard-of"), 1_000) == []
+
+
 # --- numbers that are seen out of turn --------------------------------------------------------------------
 
 
@@ -123,9 +162,6 @@ async def read(store: ChangeRows, following: Following) -> list[int]:
     numbers = [one.number for one in found.found]
     following.take(numbers, found.oldest_running, found.mark)
     return numbers
-
-
-ROW = {"twins": "[]"}
 
 
 @pytest.mark.parametrize("ends_well", [True, False])
@@ -149,3 +185,37 @@ async def test_a_number_that_a_running_transaction_has_taken_is_waited_for(
     assert following.settled == 2
     for connection in (other, slow, quick):
         await connection.close()
+
+
+@pytest.mark.parametrize("after", [None, 0])
+async def test_who_begins_to_follow_while_one_runs_hears_of_it(
+    postgres: ChangeRows, after: int | None
+) -> None:
+    feed = ChangeFeed(postgres, every_s=0.01)
+    slow = await postgres._writer.connect()
+    twin = '[["order/SO-1", "held", 3, null, null, null, null]]'
+    await slow.execute(insert(changes).values(committed_at=now_text(), twins=twin))
+    async with postgres._writer.begin() as quick:
+        for _ in range(3):
+            await quick.execute(insert(changes).values(committed_at=now_text(), **ROW))
+
+    async def end() -> None:
+        await asyncio.sleep(0.3)
+        await slow.commit()
+        await slow.close()
+
+    ending = asyncio.create_task(end())
+    heard: list[str] = []
+    async with asyncio.timeout(20), aclosing(feed.follow(after, 0.5)) as following:
+        begun = await anext(following)
+        if after is None:
+            assert ending.done(), "what begins after it is in the lists"
+            assert begun.settled == 4
+        else:
+            async for one in following:
+                heard += [str(row.ref) for row in one.changed]
+                if one.settled == 4:
+                    break
+            assert heard == ["order/SO-1"]
+    await ending
+    await feed.close()

@@ -69,7 +69,9 @@ async def test_a_page_of_a_list_is_a_range_of_an_index(reading: InLoop, wanted: 
     def plan(connection: Connection) -> str:
         connection.execute(_FILLED, {"first": 1, "last": 20_000})
         connection.execute(text("ANALYZE twins"))
-        compiled = listed(wanted, 51).compile(connection, compile_kwargs={"literal_binds": True})
+        compiled = listed(wanted, 51, "postgresql").compile(
+            connection, compile_kwargs={"literal_binds": True}
+        )
         return "\n".join(connection.exec_driver_sql(f"EXPLAIN {compiled}").scalars())
 
     told = await finished(reading, plan)

@@ -160,3 +160,20 @@ async def test_it_begins_where_anything_is_left(store: SqlStore) -> None:
     await again.look()
     assert {row for one in left for row in one.twins} >= set(broker.heard[since:])
     assert await store.announced() == left[-1].number
+
+
+async def test_what_cannot_be_read_is_late(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    announcer = Announcer(store, Broker(), Clock())
+    await announcer.look()
+
+    async def unreadable(*_: object) -> None:
+        raise TransientFailure("database: away")
+
+    monkeypatch.setattr(store, "commits", unreadable)
+    with pytest.raises(TransientFailure):
+        await announcer.look()
+    first = announcer.figures()["announced_late_s"]
+    await asyncio.sleep(0.05)
+    with pytest.raises(TransientFailure):
+        await announcer.look()
+    assert announcer.figures()["announced_late_s"] > first >= 0

@@ -206,3 +206,18 @@ async def test_who_does_not_keep_up_is_given_up_and_the_others_are_not(
         await anext(again)
         assert left[-1].settled > begun.settled
         assert (await anext(again)).changed
+
+
+async def test_who_reads_up_and_is_overtaken_by_what_is_forgotten_ends(
+    store: SqlStore, feed: ChangeFeed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeds, "COMMITS_AT_ONCE", 2)
+    await Committing(store).some()
+    newest = (await store.commits_kept())[1]
+    async with aclosing(feed.follow(0, LONG_S)) as following:
+        assert (await anext(following)).settled == 0
+        assert (await anext(following)).settled == 2
+        await store.forget_commits(datetime.now(UTC) + timedelta(days=1), newest - 2, up_to=None)
+        assert [one async for one in following] == [], "its caller comes again, and learns that"
+        with pytest.raises(Expired):
+            await anext(feed.follow(2, LONG_S))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 
@@ -139,3 +141,27 @@ async def test_what_cannot_be_asked_is_refused(wrong: dict[str, str]) -> None:
     answer = await get(Feed(), params=wrong)
     assert answer.status_code == 422
     assert answer.json()["field"] == f"query.{next(iter(wrong))}"
+
+
+async def test_a_stream_that_breaks_leaves_the_feed_at_once() -> None:
+    feed = Feed(*[Heard(8, [ORDER])] * 100)
+    following = feed.follow(None, 1.0)
+    stream = changes._Stream(await anext(following), following, lambda row: True)
+
+    async def receive() -> dict[str, str]:
+        await asyncio.sleep(60)
+        return {"type": "http.disconnect"}
+
+    async def send(message: object) -> None:
+        if isinstance(message, dict) and message.get("body"):
+            raise OSError("gone")
+
+    with contextlib.suppress(Exception):
+        await stream({"type": "http", "asgi": {"spec_version": "2.3"}}, receive, send)  # type: ignore[arg-type]
+    assert feed.is_left
+
+
+async def test_a_stream_ends_after_a_while_and_goes_on_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(changes, "STREAM_BYTES_MAX", 1_000)
+    heard = await events(Feed(*[Heard(number, [ORDER]) for number in range(8, 20)]))
+    assert heard[-1].id in {"9", "10"}

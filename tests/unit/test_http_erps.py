@@ -130,6 +130,10 @@ async def test_an_instance_is_put_in_shadow_reported_on_and_promoted(
     assert [one["action"] for one in noted] == ["promote", "shadow"]
 
 
+ENDLESS = {"/v1/changes"}
+"""A stream, which reads the database alone."""
+
+
 async def test_every_question_is_answered_while_the_erp_is_away(
     told: httpx.AsyncClient, gateway: Gateway, erp: Scripted
 ) -> None:
@@ -144,7 +148,7 @@ async def test_every_question_is_answered_while_the_erp_is_away(
     paths = [
         path
         for path, methods in (await told.get("/openapi.json")).json()["paths"].items()
-        if "get" in methods
+        if "get" in methods and path not in ENDLESS
     ]
     known = {
         "{order_id}": "SO-1",

@@ -59,7 +59,25 @@ def test_a_page_of_a_list_is_a_range_of_an_index(wanted: TwinFilter) -> None:
     engine = create_engine("sqlite://")
     with engine.connect() as connection:
         metadata.create_all(connection)
-        asked = listed(wanted, 51).compile(dialect=engine.dialect, compile_kwargs={"literal_binds": True})
+        asked = listed(wanted, 51, "sqlite").compile(
+            dialect=engine.dialect, compile_kwargs={"literal_binds": True}
+        )
         (step,) = [step.detail for step in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {asked}")]
     assert re.fullmatch(r"SEARCH twins USING .*\btwin>\? AND twin<\?\)", step), "neither scanned nor sorted"
+    engine.dispose()
+
+
+def test_of_two_filters_the_one_that_leaves_fewer_is_searched_for() -> None:
+    engine = create_engine("sqlite://")
+    with engine.connect() as connection:
+        metadata.create_all(connection)
+        for wanted, way in (
+            (TwinFilter(Kind.STOCK, sku="SKU-1", location="DC-01"), "twins_by_sku"),
+            (TwinFilter(Kind.STOCK, finding="", location="DC-01"), "twins_with_findings"),
+            (TwinFilter(Kind.ORDER, status="held", customer_id="C-1"), "twins_by_customer"),
+        ):
+            page = listed(wanted, 51, "sqlite")
+            asked = page.compile(dialect=engine.dialect, compile_kwargs={"literal_binds": True})
+            (step,) = [one.detail for one in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {asked}")]
+            assert way in step
     engine.dispose()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from datetime import datetime
+from math import inf
+from time import monotonic
 
 import structlog
 
@@ -12,10 +13,11 @@ from canonical.errors import TransientFailure
 from twins.changes import newest
 from twins.core.following import Following
 from twins.outage import Outage, waits
-from twins.ports import Announcements, Changes, Clock, TwinRow
+from twins.ports import Announcements, Changes, Clock
 
 _log = structlog.get_logger()
 
+SPAN_LOOK_S = 0.05
 COMMITS_AT_ONCE = 200
 """Commits that are announced together; a twin that several of them changed is told once."""
 EVERY_S = 0.25
@@ -37,6 +39,22 @@ async def forget(changes: Changes, before: datetime, announced: bool) -> None:
             return
 
 
+async def span(changes: Changes, within_s: float = inf) -> tuple[int, int]:
+    """The smallest and the largest number: before the one, and up to the other, none is to come.
+
+    Waits for transactions that may have taken one. Raises: TransientFailure where that takes longer.
+    """
+    _, latest = await changes.commits_kept()
+    mark = (await changes.commits(latest, {latest}, 1)).mark
+    give_up_at = monotonic() + within_s
+    while (await changes.commits(latest, {latest}, 1)).oldest_running <= mark:
+        if monotonic() > give_up_at:
+            raise TransientFailure("database: a transaction has been writing for long")
+        await asyncio.sleep(SPAN_LOOK_S)
+    oldest, _ = await changes.commits_kept()
+    return oldest, latest
+
+
 class Announcer:
     """Follows all commits, and tells each change at least once; where it began again, some once more.
 
@@ -52,18 +70,22 @@ class Announcer:
         self._every_s = every_s
         self._following: Following | None = None
         self.told = 0
-        self.late_s = 0.0
-        """As of the last look: how old the oldest change was that had not been told."""
+        self._oldest: datetime | None = None
+        """When that was committed which was first of what the last look found."""
+        self._since: datetime | None = None
+        """It has looked since then, and not told all of it."""
 
     async def look(self) -> bool:
         """Tell the next changes, if there are any. Answers whether there may be more.
 
         Raises: TransientFailure; what was not confirmed is told again.
         """
+        if self._since is None:
+            self._since = self._clock.now()
         following = self._following or Following(await self._first())
         read = await self._changes.commits(following.newest, following.missing, COMMITS_AT_ONCE)
         changed = newest(read.found)
-        self.late_s = self._age_s(changed)
+        self._oldest = min((row.changed_at for row in changed), default=None)
         if changed:
             await self._announcements.announce(changed)
         settled = following.settled
@@ -72,16 +94,13 @@ class Announcer:
         if following.settled > settled:
             await self._changes.note_announced(following.settled)
         self.told += len(changed)
-        return len(read.found) == COMMITS_AT_ONCE
+        self._since = None
+        return read.more
 
     async def _first(self) -> int:
         """Where it was left off; but no further back than there is anything to read."""
-        oldest, _ = await self._changes.commits_kept()
+        oldest, _ = await span(self._changes)
         return max(await self._changes.announced() or 0, oldest - 1)
-
-    def _age_s(self, changed: Sequence[TwinRow]) -> float:
-        oldest = min((row.changed_at for row in changed), default=None)
-        return 0.0 if oldest is None else max(0.0, (self._clock.now() - oldest).total_seconds())
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -102,7 +121,10 @@ class Announcer:
                 await asyncio.sleep(next(pauses))
 
     def figures(self) -> dict[str, float]:
-        return {"announced": self.told, "announced_late_s": self.late_s}
+        now = self._clock.now()
+        since = [moment for moment in (self._oldest, self._since) if moment is not None]
+        late_s = max([0.0, *((now - moment).total_seconds() for moment in since)])
+        return {"announced": self.told, "announced_late_s": late_s}
 
     async def close(self) -> None:
         await self._announcements.close()

@@ -14,14 +14,15 @@ from twins.changes import newest
 from twins.core.following import Following
 from twins.outage import Outage, waits
 from twins.ports import Changes, Expired, Heard
+from twins.runtime.announcer import span
 
 _log = structlog.get_logger()
 
 EVERY_S = 0.25
 """Between two looks, while anybody follows."""
 COMMITS_AT_ONCE = 200
-LOOKS_BACK = 1_000
-"""Commits before the newest that are looked through, as a feed begins, for numbers that may still come."""
+BEGINS_WITHIN_S = 20.0
+"""How long a feed waits, as it begins, for transactions that may have taken smaller numbers."""
 FOLLOWERS_MAX = 64
 BEHIND_MAX = 240
 """Looks that a follower may leave unread, a minute or so, until it is given up."""
@@ -55,9 +56,9 @@ class ChangeFeed:
             yield Heard(begins, [])
             if after is not None:
                 try:
-                    async for heard in self._read_up(Following(after)):
+                    async for heard in self._catch_up(Following(after)):
                         yield heard
-                except TransientFailure:
+                except (TransientFailure, Expired):
                     return
             while not (follower.is_lost and follower.waiting.empty()):
                 try:
@@ -76,15 +77,33 @@ class ChangeFeed:
             raise Expired(oldest)
         return after
 
-    async def _read_up(self, following: Following) -> AsyncIterator[Heard]:
-        """Until all is read that the followers have been told of meanwhile."""
+    async def _catch_up(self, following: Following) -> AsyncIterator[Heard]:
+        """Until nothing is to come that the followers have not been told of meanwhile."""
         while True:
-            read = await self._changes.commits(following.newest, following.missing, COMMITS_AT_ONCE)
-            following.take((commit.number for commit in read.found), read.oldest_running, read.mark)
-            if read.found:
-                yield Heard(following.settled, newest(read.found))
-            if len(read.found) < COMMITS_AT_ONCE:
+            async for heard in self._read_up(following):
+                yield heard
+            if not following.missing:
                 return
+            await asyncio.sleep(self._every_s)
+
+    async def _read_up(self, following: Following) -> AsyncIterator[Heard]:
+        """All that there is. Raises: Expired where some of it is there no more."""
+        more = True
+        while more:
+            newest_, settled = following.newest, following.settled
+            read = await self._changes.commits(newest_, following.missing, COMMITS_AT_ONCE)
+            following.take((commit.number for commit in read.found), read.oldest_running, read.mark)
+            newer = sum(commit.number > newest_ for commit in read.found)
+            if following.newest > newest_ + newer:
+                await self._check_kept(newest_)
+            if following.settled > settled or read.found:
+                yield Heard(following.settled, newest(read.found))
+            more = read.more
+
+    async def _check_kept(self, after: int) -> None:
+        oldest, _ = await self._changes.commits_kept()
+        if after < oldest - 1:
+            raise Expired(oldest)
 
     # --- looking, once for all
 
@@ -92,12 +111,9 @@ class ChangeFeed:
         """Look from now on. Answers up to where nothing is to come any more."""
         async with self._beginning:
             if self._looking is None or self._looking.done() or self._following is None:
-                oldest, latest = await self._changes.commits_kept()
-                following = Following(max(oldest - 1, latest - LOOKS_BACK))
-                async for _ in self._read_up(following):
-                    pass
-                self._following = following
-                self._looking = asyncio.create_task(self._look_on(following))
+                _, latest = await span(self._changes, BEGINS_WITHIN_S)
+                self._following = Following(latest)
+                self._looking = asyncio.create_task(self._look_on(self._following))
             return self._following.settled
 
     async def _look_on(self, following: Following) -> None:
@@ -113,10 +129,10 @@ class ChangeFeed:
             except TransientFailure as failure:
                 outage.failed(failure)
                 await asyncio.sleep(next(pauses))
-            except Exception:
+            except Exception:  # noqa: BLE001 - top of the loop
                 _log.exception("feed_broke")
                 self._lose_all()
-                raise
+                return
 
     def _tell(self, heard: Heard) -> None:
         for follower in self._followers:
