@@ -126,7 +126,10 @@ class AccrueFreight(_Base):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MatchCarrierBill(_Base):
-    """*accrued* is what was accrued for the shipment; the difference to *amount* is freight expense."""
+    """*accrued* is what of the shipment's accrual it clears; the difference to *amount* is freight expense.
+
+    Together the bills of a shipment clear what was accrued, whatever they come to.
+    """
 
     command: Literal["carrier-bill"] = "carrier-bill"
     shipment_id: str

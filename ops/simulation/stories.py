@@ -333,9 +333,14 @@ def _allocate(life: Life, share: Decimal = Decimal(1)) -> None:
 
 
 def _ship(
-    life: Life, quantities: Mapping[str, Decimal], at: float, *, delivered: bool = True
+    life: Life,
+    quantities: Mapping[str, Decimal],
+    at: float,
+    *,
+    delivered: bool = True,
+    label: str | None = None,
 ) -> tuple[TwinRef, Event]:
-    """Pick, pack, dispatch and carry. Answers the shipment and its dispatch."""
+    """Pick, pack, dispatch and carry. Answers the shipment and its dispatch. *label*: shared with another."""
     story, random = life.story, life.story.random
     life.shipments += 1
     ref, wms = shipment(f"{story.name}-{life.shipments}"), f"/wms/{life.place}"
@@ -343,21 +348,26 @@ def _ship(
     if story.chance(0.7):
         story.tell(OMS, ref, ShipmentCreated(location=life.place, lines=lines), at - 30)
     _pick_and_pack(life, ref, lines, at)
-    number = f"1Z{story.name.replace('-', '')}{life.shipments}"
+    number = label or f"1Z{story.name.replace('-', '')}{life.shipments}"
+    numbers = (number, f"{number}B") if story.chance(0.2) else (number,)
     dispatched = ShipmentDispatched(
         location=life.place,
         lines=lines,
         carrier=CARRIER,
-        tracking_numbers=(number,),
-        freight_cost=random.choice([None, Decimal("4.10"), Decimal("12.00")]),
-        freight_currency="USD",
+        tracking_numbers=numbers,
+        freight_cost=random.choice(_COSTS if label is None else _COSTS[1:]),
+        freight_currency=random.choice(["USD", "USD", "USD", "USD", "EUR"]),
     )
     told = story.tell(wms, ref, dispatched, at)
     if story.chance(0.3):
         said = replace(dispatched, freight_cost=None, freight_currency=None)
         story.tell(EDI_856, ref, said, at + random.randrange(0, 90))
-    if delivered:
-        _carry(life, tracking(CARRIER, number), at, dispatched.freight_cost)
+    parcels = [tracking(CARRIER, number) for number in numbers]
+    for parcel in parcels if delivered else ():
+        _carry(life, parcel, at)
+    if label is None and story.chance(0.6):
+        cost, currency = dispatched.freight_cost or Decimal("5.00"), dispatched.freight_currency or "USD"
+        _bill(story, ref.key, parcels, cost, currency, at + 900)
     return ref, told
 
 
@@ -384,7 +394,7 @@ def _pick_and_pack(life: Life, ref: TwinRef, lines: tuple[ShipmentLine, ...], at
         story.tell(wms, ref, ShipmentPacked(packages=(package,)), at - 10)
 
 
-def _carry(life: Life, parcel: TwinRef, at: float, cost: Decimal | None) -> None:
+def _carry(life: Life, parcel: TwinRef, at: float) -> None:
     story, random = life.story, life.story.random
     for milestone, later in ((Milestone.IN_TRANSIT, 60), (Milestone.OUT_FOR_DELIVERY, 500)):
         if story.chance(0.8):
@@ -401,12 +411,42 @@ def _carry(life: Life, parcel: TwinRef, at: float, cost: Decimal | None) -> None
         elif story.chance(0.1):
             sent_back = TrackingScanned(milestone=Milestone.RETURN_TO_SENDER)
             story.tell(CARRIER_API, parcel, sent_back, arrived + 60)
-    if cost is not None and story.chance(0.5):
-        amount = cost * random.choice([Decimal(1), Decimal("1.05"), Decimal("1.50")])
-        bill = CarrierBilled(bill_id=f"B/{parcel.key}", amount=amount, currency="USD")
-        told = story.tell(EDI_214, parcel, bill, at + 900)
-        if story.chance(0.3):
-            story.tell(CARRIER_API, parcel, bill, at + 950)
+
+
+def _bill(story: Story, name: str, parcels: list[TwinRef], cost: Decimal, currency: str, at: float) -> None:
+    """As agreed, a little off, or far; in parts, with a credit, once too often, in another currency."""
+    random = story.random
+    other = "EUR" if currency == "USD" else "USD"
+    parts = random.choice(_BILLS)
+    for number, (share, is_ours) in enumerate(parts):
+        money = currency if is_ours else other
+        lines = parcels if story.chance(0.5) else [random.choice(parcels)]
+        for parcel in lines:
+            amount = (cost * Decimal(share) / len(lines)).quantize(Decimal("0.01"))
+            bill = CarrierBilled(bill_id=f"B/{name}/{number}", amount=amount, currency=money)
+            later = at + 50 * number + random.randrange(0, 90)
+            told = story.tell(EDI_214, parcel, bill, later)
+            if story.chance(0.2):
+                story.tell(CARRIER_API, parcel, bill, later + 50)
+            elif story.chance(0.1):
+                _take_back(story, told, later + 70)
+
+
+_COSTS = (None, Decimal("4.10"), Decimal("12.00"), Decimal("12.00"))
+_BILLS = (
+    [("1", True)],
+    [("1", True)],
+    [("1.05", True)],
+    [("1.5", True)],
+    [("0.6", True), ("0.4", True)],
+    [("0.7", True), ("0.25", True), ("0.05", True)],
+    [("0.5", True), ("0.3", True)],
+    [("1.3", True), ("-0.3", True)],
+    [("1", True), ("1", True)],
+    [("1", False)],
+    [("1", False), ("0.95", True)],
+)
+"""Shares of the cost that was agreed, and whether they are told in its currency."""
 
 
 def _whole(life: Life) -> dict[str, Decimal]:
@@ -422,12 +462,20 @@ def _plain(life: Life) -> None:
 
 
 def _split(life: Life) -> None:
+    """In two shipments; now and then under one label, which the carrier bills as one."""
+    story = life.story
     _allocate(life)
+    label = f"1Z{story.name.replace('-', '')}L" if story.chance(0.7) else None
     first = {line.line_id: (line.quantity / 2).to_integral_value() for line in life.lines}
     rest = {line.line_id: line.quantity - first[line.line_id] for line in life.lines}
-    _ship(life, first, life.at + 120)
-    if life.story.chance(0.8):
-        _ship(life, rest, life.at + 400)
+    left = [_ship(life, first, life.at + 120, label=label)]
+    if story.chance(0.8):
+        left.append(_ship(life, rest, life.at + 400, label=label))
+    if label is not None:
+        facts = [told.fact for _, told in left if isinstance(told.fact, ShipmentDispatched)]
+        currency = facts[0].freight_currency or "USD"
+        cost = sum((one.freight_cost or Decimal(0) for one in facts), Decimal(0)) or Decimal("5.00")
+        _bill(story, label, [tracking(CARRIER, label)], cost, currency, life.at + 1_300)
 
 
 def _over_shipped(life: Life) -> None:

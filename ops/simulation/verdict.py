@@ -15,7 +15,7 @@ from ops.simulation.faults import Fault, drawn
 from ops.simulation.machinery import Simulation
 from ops.simulation.oracle.accounts import accounts
 from ops.simulation.oracle.facts import Plain
-from ops.simulation.oracle.truth import Truth, truth
+from ops.simulation.oracle.truth import MONEY, MONEY_CODES, Truth, truth
 from ops.simulation.stories import tell_day
 from twins.core.dispatch import decide
 from twins.core.ledger import Record, Status
@@ -81,7 +81,11 @@ def _documents(snapshots: dict[TwinRef, Snapshot]) -> dict[str, Plain]:
 
 
 def _unlike(expected: Truth, snapshots: dict[TwinRef, Snapshot]) -> Iterator[str]:
-    documents = {str(ref): _plain(_told_of(one)) for ref, one in snapshots.items() if one.exists}
+    documents = {
+        str(ref): _plain(_told_of(one)) | {MONEY: _about_money(one)}
+        for ref, one in snapshots.items()
+        if one.exists
+    }
     for name, state in expected.states.items():
         found = documents.get(name)
         if found is None or any(found[key] != value for key, value in state.items()):
@@ -94,6 +98,10 @@ def _told_of(snapshot: Snapshot) -> Plain:
         return document
     lines = {line["line_id"]: {name: line[name] for name in _LINE} for line in document["lines"]}
     return {**document["payment"], "lines": lines, "status": document["status"]}
+
+
+def _about_money(snapshot: Snapshot) -> list[tuple[str, list[str]]]:
+    return sorted((one.code, sorted(set(one.events))) for one in snapshot.findings if one.code in MONEY_CODES)
 
 
 _LINE = [

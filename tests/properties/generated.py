@@ -245,8 +245,8 @@ ABOUT: Mapping[Kind, st.SearchStrategy[Said]] = {
             lines=shipment_lines,
             carrier=st.just("ups"),
             tracking_numbers=st.lists(names(NUMBERS), max_size=2, unique=True).map(tuple),
-            freight_cost=names([None, "4.00"]),
-            freight_currency=st.just("USD"),
+            freight_cost=names([None, "4.00", "6.10"]),
+            freight_currency=names(["USD", "USD", "EUR"]),
         ),
         made(shipments, ShipmentDispatched, location=names(PLACES), lines=shipment_lines),
         made(shipments, ShipmentVoided),
@@ -263,9 +263,9 @@ ABOUT: Mapping[Kind, st.SearchStrategy[Said]] = {
         made(
             trackings,
             CarrierBilled,
-            bill_id=names(["B1", "B2"]),
-            amount=names(["4.10", "9.00"]),
-            currency=st.just("USD"),
+            bill_id=names(["B1", "B2", "B3"]),
+            amount=names(["4.10", "9.00", "2.05", "-0.10"]),
+            currency=names(["USD", "USD", "EUR"]),
         ),
     ),
     Kind.STOCK: st.one_of(
@@ -411,6 +411,19 @@ TWISTS: tuple[Said, ...] = (
     ("item/A", ItemUpserted(revision=2, title="A", unit_cost="2.49", currency="USD")),
     ("stock/A@DC-1", StockCounted(count_id="C9", quantity="3.5")),
     ("tracking/ups:1Z1", TrackingScanned(milestone=Milestone.DELIVERED)),
+    ("tracking/ups:1Z1", CarrierBilled(bill_id="B8", amount="4.00", currency="USD")),
+    ("tracking/ups:1Z1", CarrierBilled(bill_id="B9", amount="6.00", currency="USD")),
+    (
+        "shipment/SHP-2",
+        ShipmentDispatched(
+            location="DC-2",
+            lines=(_goods("SO-1", "1", "A", 2),),
+            carrier="ups",
+            tracking_numbers=("1Z1",),
+            freight_cost="6.00",
+            freight_currency="USD",
+        ),
+    ),
 )
 """What turns such a day about."""
 

@@ -16,10 +16,13 @@ from canonical.envelope import Event
 from canonical.facts.base import Fact, Retracted
 from canonical.facts.erp import PostingAnnulled, PostingRejected, PostingResent
 from canonical.facts.stock import StockAdjusted, StockCounted, StockReceived
+from canonical.facts.tracking import CarrierBilled
 from canonical.identity import Kind, PostingKey, TwinRef, order, stock
 from canonical.postings import (
     Account,
+    AccrueFreight,
     Action,
+    MatchCarrierBill,
     PostCreditNote,
     Posting,
     PostInvoice,
@@ -317,6 +320,59 @@ def test_what_ships_has_its_price_and_credits_give_back_no_more(events: list[Eve
                 assert sum(one.net for one in credits) <= sum(part.net for part in parts)
                 assert sum(one.tax for one in credits) <= sum(part.tax for part in parts)
                 assert sum(one.quantity for one in credits) <= sum(part.quantity for part in parts)
+
+
+# --- 6: what carriers bill -------------------------------------------------------------------------------
+
+
+@generated()
+@given(arbitrary, seeds)
+def test_each_bill_is_matched_at_most_once_and_what_is_matched_clears_the_accrual(
+    events: list[Event], seed: int
+) -> None:
+    """However many shipments share its number; what is not matched is shown; currencies are never added."""
+    world = World().take_each(Random(seed).sample(events, k=len(events)))
+    held, told = live(world.twins).values(), first_tellings(standing(events))
+    matches = [one for one in held if isinstance(one, MatchCarrierBill)]
+    for bill_id, currency in {(one.bill_id, one.currency) for one in matches}:
+        lines = [one.amount for one, _, _ in told if (one.bill_id, one.currency) == (bill_id, currency)]
+        posted = sum(one.amount for one in matches if (one.bill_id, one.currency) == (bill_id, currency))
+        most, least = (sum((one for one in lines if (one > 0) is above), ZERO) for above in (True, False))
+        assert least <= posted <= most, f"{bill_id} is posted with {posted} of {lines}"
+    for accrual in held:
+        if isinstance(accrual, AccrueFreight):
+            mine = [one for one in matches if one.shipment_id == accrual.shipment_id]
+            off = sum(one.amount for one in mine) - accrual.amount
+            assert all(one.currency == accrual.currency for one in mine)
+            assert not mine or sum(one.accrued for one in mine) == accrual.amount
+            assert not mine or abs(off) <= accrual.amount * Policy().carrier_bill_tolerance
+    assert_bills_are_matched_or_shown(world, told, matches)
+
+
+Billed = tuple[CarrierBilled, TwinRef, list[str]]
+
+
+def first_tellings(events: Sequence[Event]) -> list[Billed]:
+    """Each bill of each number: the first telling is believed, the others are its witnesses."""
+    found: dict[tuple[TwinRef, str], Billed] = {}
+    for event in in_order(events):
+        if isinstance(event.fact, CarrierBilled):
+            place = (event.subject, event.fact.bill_id)
+            found.setdefault(place, (event.fact, event.subject, []))[2].append(event.event_id)
+    return list(found.values())
+
+
+def assert_bills_are_matched_or_shown(
+    world: World, told: Sequence[Billed], matches: Sequence[MatchCarrierBill]
+) -> None:
+    """By a document, or an exception that names the event; or one of its shipments has no accrual yet."""
+    twins = world.twins.values()
+    shown = {event for twin in twins for one in twin.snapshot().findings for event in one.events}
+    posted = {event for one in matches for event in one.justified_by}
+    accrued = {one.shipment_id for one in live(world.twins).values() if isinstance(one, AccrueFreight)}
+    for bill, parcel, witnesses in told:
+        owners = {one.key for one in world.snapshot(str(parcel)).view.shipments}
+        assert owners - accrued or not bill.amount or (shown | posted) & set(witnesses)
 
 
 # --- 6: transfers ----------------------------------------------------------------------------------------

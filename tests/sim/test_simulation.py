@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -69,6 +70,19 @@ def test_a_day_has_every_kind_of_fact_and_every_fate() -> None:
     told = {event.type.split(".")[-2] for seed in range(30) for event in tell_day(seed, DAY, skewed=False)}
     assert {"retracted", "voided", "amended", "substituted", "transferred-in", "carrier-billed"} <= told
     assert {"return-inspected", "refund-issued", "cancel-accepted", "hold-released", "counted"} <= told
+
+
+def test_days_have_bills_that_are_summed_and_shared_and_such_as_are_exceptions() -> None:
+    matched: Counter[str] = Counter()
+    codes: set[str] = set()
+    for seed in range(60):
+        found = truth(tell_day(seed, DAY, skewed=False))
+        bills = [one for one in found.postings.values() if one["command"] == "carrier-bill"]
+        for what, name in (("summed", "shipment_id"), ("shared", "bill_id")):
+            matched[what] += any(many > 1 for many in Counter(one[name] for one in bills).values())
+        codes |= {code for state in found.states.values() for code, _ in state.get("money", ())}
+    assert min(matched["summed"], matched["shared"]) >= 5, matched
+    assert codes == {"carrier-bill-mismatch", "other-currency"}
 
 
 def test_what_is_delivered_is_what_the_day_told() -> None:
@@ -328,6 +342,40 @@ def amendments_between_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(order, "_superseded", lambda state: ())
 
 
+def bill_for_each_of_those_who_share_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bill for a number of several shipments is told to each of them as a whole."""
+    from twins.core import tracking
+
+    def whole(bill: Any, payers: Any) -> Any:
+        return {ref: bill for ref, _ in payers}
+
+    monkeypatch.setattr(tracking, "_divided", whole)
+
+
+def bills_are_compared_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each bill that would fit by itself is matched, whatever has been matched before."""
+    from twins.core import shipment
+
+    matched = shipment._matched
+
+    def alone(dispatched: Any, bills: Any, policy: Policy) -> Any:
+        return tuple(one for bill in bills for one in matched(dispatched, (bill,), policy))
+
+    monkeypatch.setattr(shipment, "_matched", alone)
+
+
+def currencies_of_bills_are_added(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a bill is in, it is taken for what was accrued."""
+    from twins.core import shipment
+
+    bills = shipment._bills
+
+    def added(words: Any) -> Any:
+        return tuple(one._replace(currency="USD") for one in bills(words))
+
+    monkeypatch.setattr(shipment, "_bills", added)
+
+
 BREAKS: list[tuple[Callable[[pytest.MonkeyPatch], None], tuple[Fault, ...], str]] = [
     (arrival_order, (Fault.REORDER,), "states_unlike_the_oracle"),
     (first_come_wins, (Fault.REORDER,), "postings_unlike_the_oracle"),
@@ -350,6 +398,9 @@ BREAKS: list[tuple[Callable[[pytest.MonkeyPatch], None], tuple[Fault, ...], str]
     (back_with_the_last_inspection, (), "states_unlike_the_oracle"),
     (back_as_what_was_ordered, (), "states_unlike_the_oracle"),
     (amendments_between_forgotten, (), "states_unlike_the_oracle"),
+    (bill_for_each_of_those_who_share_it, (), "postings_unlike_the_oracle"),
+    (bills_are_compared_alone, (), "postings_unlike_the_oracle"),
+    (currencies_of_bills_are_added, (), "states_unlike_the_oracle"),
 ]
 
 

@@ -178,6 +178,16 @@ class Binding:
 BINDING = Binding()
 
 
+@dataclass(frozen=True, slots=True)
+class Carriage:
+    """Shipment → tracking: this number is mine, and what was accrued for it and the rest of my numbers."""
+
+    freight: Decimal
+    currency: str
+    numbers: int
+    tag: Literal["carriage"] = "carriage"
+
+
 class MilestoneReached(NamedTuple):
     milestone: str
     at: datetime
@@ -238,6 +248,7 @@ Value = (
     | Acceptance
     | Issue
     | Binding
+    | Carriage
     | CarrierWord
     | InTransit
     | Forwarded

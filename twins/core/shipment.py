@@ -7,6 +7,9 @@ Rules
   item's cost of the moment of dispatch.
 - Goods leave the stock twin as dispatched, accepted or not: the shelf does not know about tolerance.
 - Several parcels are delivered when the last of them is.
+- Bills of the carrier are summed in the order of their dates. As many of the first of them as come to what
+  was accrued, within the tolerance, are matched, and clear it together to the cent. What comes on top is an
+  exception, and undoes no match. A bill in another currency is an exception, neither matched nor added.
 - A void undoes everything, before and after dispatch. A carrier's scan before the dispatch is kept and seen.
 """
 
@@ -48,6 +51,8 @@ from twins.core.contributions import (
     BINDING,
     Acceptance,
     Bill,
+    Binding,
+    Carriage,
     CarrierWord,
     CostAsked,
     Issue,
@@ -233,6 +238,13 @@ class Delivery(NamedTuple):
     returned_to_sender: bool
 
 
+class Matched(NamedTuple):
+    """A bill, and what of the accrual it clears."""
+
+    bill: Bill
+    cleared: Decimal
+
+
 _ON_ITS_WAY = Delivery(None, False)
 
 
@@ -281,6 +293,8 @@ class ShipmentView:
     """Milestone → when the slowest parcel reached it, for those that all parcels did."""
     flags: tuple[str, ...]
     bills: tuple[Bill, ...]
+    """In the order of their dates."""
+    matched: tuple[Matched, ...]
     findings: tuple[Finding, ...]
     policy: Policy
 
@@ -290,17 +304,19 @@ def view(ref: TwinRef, state: ShipmentState, inbox: ShipmentInbox, policy: Polic
     milestones = _common_milestones(state, words)
     told = (one.milestone for _, word in words for one in word.milestones)
     returned = Milestone.RETURN_TO_SENDER in told
-    stands = state.dispatched is not None and state.voided_by is None
+    gone = state.dispatched if state.voided_by is None else None
+    bills = _bills(words)
     seen = ShipmentView(
         state=state,
         inbox=inbox,
         goods=inbox.goods_of(ref, state, policy),
         status=ShipmentStatus.PROVISIONAL,
         location=_location(state),
-        delivery=_delivery(milestones.get(Milestone.DELIVERED) if stands else None, returned),
+        delivery=_delivery(milestones.get(Milestone.DELIVERED) if gone is not None else None, returned),
         milestones=milestones,
         flags=_flags(words),
-        bills=_bills(words),
+        bills=bills,
+        matched=_matched(gone, bills, policy) if bills and gone is not None else (),
         findings=(),
         policy=policy,
     )
@@ -378,11 +394,11 @@ def _flags(words: list[tuple[TwinRef, CarrierWord]]) -> tuple[str, ...]:
 
 
 def _bills(words: list[tuple[TwinRef, CarrierWord]]) -> tuple[Bill, ...]:
-    """One bill a bill number, summed over parcels."""
-    merged: dict[str, Bill] = {}
+    """One bill a bill number and currency, summed over parcels."""
+    merged: dict[tuple[str, str], Bill] = {}
     for bill in sorted(bill for _, word in words for bill in word.bills):
-        known = merged.get(bill.bill_id)
-        merged[bill.bill_id] = (
+        known = merged.get((bill.bill_id, bill.currency))
+        merged[bill.bill_id, bill.currency] = (
             bill
             if known is None
             else known._replace(
@@ -391,7 +407,29 @@ def _bills(words: list[tuple[TwinRef, CarrierWord]]) -> tuple[Bill, ...]:
                 witnesses=(*known.witnesses, *bill.witnesses),
             )
         )
-    return tuple(merged[key] for key in sorted(merged))
+    return tuple(sorted(merged.values(), key=lambda one: (one.at, one.bill_id, one.currency)))
+
+
+def _matched(dispatched: ShipmentDispatched, bills: tuple[Bill, ...], policy: Policy) -> tuple[Matched, ...]:
+    """The longest run of first bills that fits. The shortest that does clears all, those after it nothing."""
+    if not dispatched.freight_cost or dispatched.freight_currency is None:
+        return ()
+    currency = dispatched.freight_currency
+    left = accrued = rounded(dispatched.freight_cost, currency)
+    found: list[Matched] = []
+    total, fitting = ZERO, 0
+    for bill in bills:
+        if bill.currency != currency:
+            continue
+        amount = rounded(bill.amount, currency)
+        total += amount
+        fits = abs(total - accrued) <= abs(accrued) * policy.carrier_bill_tolerance
+        cleared = ZERO if fitting else left if fits else amount
+        left -= cleared
+        found.append(Matched(bill, cleared))
+        if fits:
+            fitting = len(found)
+    return tuple(found[:fitting])
 
 
 def _status(state: ShipmentState, seen: ShipmentView) -> ShipmentStatus:
@@ -472,18 +510,25 @@ def _find(seen: ShipmentView, words: list[tuple[TwinRef, CarrierWord]]) -> Itera
         text = f"goods issue waits for {', '.join(seen.goods.waits_for)}"
         due = state.dispatched_at + seen.policy.origin_deadline
         yield Finding("goods-issue-waits", text, state.dispatched_by, due)
+    if state.dispatched is not None and len(seen.bills) > len(seen.matched):
+        yield from _unmatched(seen, state.dispatched)
+
+
+def _unmatched(seen: ShipmentView, dispatched: ShipmentDispatched) -> Iterator[Finding]:
+    matched = {one.bill for one in seen.matched}
+    accrued = dispatched.freight_cost if seen.state.voided_by is None else None
+    total = ZERO
     for bill in seen.bills:
-        if state.dispatched is not None and not _bill_fits(seen, bill):
-            text = f"bill {bill.bill_id} of {bill.amount} {bill.currency} is out of tolerance"
+        name, ours = f"carrier-billed {bill.bill_id}", dispatched.freight_currency
+        if accrued and bill.currency != ours:
+            text = f"{name}: currency is {bill.currency}, that of the accrual {ours}"
+            yield Finding("other-currency", text, bill.witnesses)
+            continue
+        total += bill.amount
+        if bill not in matched:
+            beside = f"{plain(total)} billed by then, {accrued} accrued" if accrued else "nothing is accrued"
+            text = f"{name} of {plain(bill.amount)} {bill.currency} is out of tolerance: {beside}"
             yield Finding("carrier-bill-mismatch", text, bill.witnesses)
-
-
-def _bill_fits(seen: ShipmentView, bill: Bill) -> bool:
-    dispatched = seen.state.dispatched
-    if dispatched is None or dispatched.freight_cost is None or bill.currency != dispatched.freight_currency:
-        return False
-    off = abs(bill.amount - dispatched.freight_cost)
-    return off <= dispatched.freight_cost * seen.policy.carrier_bill_tolerance
 
 
 # --- contributions ---------------------------------------------------------------------------------------
@@ -510,9 +555,17 @@ def asks(state: ShipmentState) -> dict[TwinRef, Value]:
     asked = CostAsked(state.dispatched_at)
     found: dict[TwinRef, Value] = {item(line.sku): asked for line in dispatched.lines}
     if dispatched.carrier is not None:
+        mine = _mine(dispatched)
         for number in dispatched.tracking_numbers:
-            found[tracking(dispatched.carrier, number)] = BINDING
+            found[tracking(dispatched.carrier, number)] = mine
     return found
+
+
+def _mine(dispatched: ShipmentDispatched) -> Carriage | Binding:
+    if not dispatched.freight_cost or dispatched.freight_currency is None:
+        return BINDING
+    numbers = len(set(dispatched.tracking_numbers))
+    return Carriage(dispatched.freight_cost, dispatched.freight_currency, numbers)
 
 
 def changed_contributions(ref: TwinRef, seen: ShipmentView) -> Mapping[TwinRef, Value | None] | None:
@@ -592,7 +645,7 @@ def postings(ref: TwinRef, seen: ShipmentView) -> dict[PostingKey, Posting]:
     if dispatched.freight_cost:
         accrual = _accrual(ref, seen.state, goods_issue, dispatched.freight_cost)
         found.append(accrual)
-        found += [_bill(ref, seen, bill, accrual) for bill in seen.bills if _bill_fits(seen, bill)]
+        found += [_bill(ref, one, accrual) for one in seen.matched if one.cleared or one.bill.amount]
     return {posting.key: posting for posting in found}
 
 
@@ -622,8 +675,8 @@ def _accrual(
     )
 
 
-def _bill(ref: TwinRef, seen: ShipmentView, bill: Bill, accrual: AccrueFreight) -> MatchCarrierBill:
-    first = seen.bills[0].bill_id == bill.bill_id
+def _bill(ref: TwinRef, matched: Matched, accrual: AccrueFreight) -> MatchCarrierBill:
+    bill = matched.bill
     return MatchCarrierBill(
         key=posting_key("carrier-bill", bill.bill_id, ref.key),
         event_date=bill.at.date(),
@@ -635,7 +688,7 @@ def _bill(ref: TwinRef, seen: ShipmentView, bill: Bill, accrual: AccrueFreight) 
         bill_id=bill.bill_id,
         carrier=accrual.carrier,
         amount=rounded(bill.amount, bill.currency),
-        accrued=accrual.amount if first else rounded(ZERO, bill.currency),
+        accrued=rounded(matched.cleared, bill.currency),
     )
 
 

@@ -16,16 +16,9 @@ from typing import Any
 from canonical.envelope import Event
 from canonical.facts import order as o
 from canonical.facts import stock as st
-from canonical.facts import tracking as tr
 from canonical.identity import Kind, TwinRef
-from ops.simulation.oracle.facts import (
-    BILL_TOLERANCE,
-    NONE,
-    Plain,
-    Said,
-    cents,
-    exact,
-)
+from ops.simulation.oracle import freight
+from ops.simulation.oracle.facts import NONE, Plain, cents, exact
 from ops.simulation.oracle.orders import Order, World
 from ops.simulation.oracle.shelves import Stock
 
@@ -35,6 +28,10 @@ class Truth:
     states: dict[str, Plain]
     postings: dict[str, Plain]
 
+
+MONEY = "money"
+"""Name of the exceptions about money: pairs of a code and the events that it is about."""
+MONEY_CODES = frozenset({freight.MISMATCH, freight.FOREIGN})
 
 Short = dict[tuple[TwinRef, str, str], Fraction]
 """(order, line, location) → what is allocated there and not there."""
@@ -54,7 +51,11 @@ def truth(told: Iterable[Event]) -> Truth:
         for (order, line_id), lacks in stock.short().items()
     }
     states = {str(order.ref): _order_document(order, short) for order in orders}
-    states |= {str(ref): {"status": world.shipment_status(ref)} for ref in world.refs(Kind.SHIPMENT)}
+    states |= {
+        str(ref): {"status": world.shipment_status(ref), MONEY: freight.exceptions(world, ref)}
+        for ref in world.refs(Kind.SHIPMENT)
+    }
+    states |= {str(ref): {MONEY: freight.exceptions(world, ref)} for ref in world.refs(Kind.TRACKING)}
     states |= {str(stock.ref): stock.document() for stock in stocks}
     found = [
         *(one for order in orders if order.placed for one in _order_postings(order, short)),
@@ -236,30 +237,19 @@ def _shipment_postings(world: World, ref: TwinRef) -> Iterator[Plain]:
     ]
     at = gone.event.time
     yield _posting("goods-issue", _named("goods-issue", ref.key), at, shipment_id=ref.key, lines=lines)
-    freight = world._told_of_dispatch(ref, "freight_cost")
-    if not freight:
+    aside = freight.accrued(world, ref)
+    if aside is None:
         return
+    amount, currency = aside
     carrier = world._told_of_dispatch(ref, "carrier") or "unknown"
-    accrued = cents(exact(freight))
-    shared = {"shipment_id": ref.key, "carrier": carrier}
-    yield _posting("freight-accrual", _named("freight-accrual", ref.key), at, amount=accrued, **shared)
-    for number in world._told_of_dispatch(ref, "tracking_numbers") or ():
-        bills: dict[str, Said] = {}
-        for bill in world.of(TwinRef(Kind.TRACKING, f"{carrier}:{number}"), tr.CarrierBilled):
-            bills.setdefault(bill.fact.bill_id, bill)
-        for bill_id, bill in bills.items():
-            amount = exact(bill.fact.amount)
-            if abs(amount - exact(freight)) <= exact(freight) * BILL_TOLERANCE:
-                key = _named("carrier-bill", bill_id, ref.key)
-                yield _posting(
-                    "carrier-bill",
-                    key,
-                    bill.event.time,
-                    bill_id=bill_id,
-                    amount=cents(amount),
-                    accrued=accrued,
-                    **shared,
-                )
+    shared = {"shipment_id": ref.key, "carrier": carrier, "currency": currency}
+    yield _posting("freight-accrual", _named("freight-accrual", ref.key), at, amount=cents(amount), **shared)
+    for share in freight.paid(world, ref):
+        bill = share.bill
+        if bill.amount or share.cleared:
+            key = _named("carrier-bill", bill.bill_id, ref.key)
+            said = {"bill_id": bill.bill_id, "amount": cents(bill.amount), "accrued": share.cleared}
+            yield _posting("carrier-bill", key, bill.at, **said, **shared)
 
 
 def _stock_postings(stock: Stock) -> Iterator[Plain]:
