@@ -142,7 +142,8 @@ def _warehouses(random: Random) -> Story:
         upserted = ItemUpserted(revision=1, title=sku, unit_cost=cost, currency="USD")
         story.tell(MASTER, item(sku), upserted, -600)
         if story.chance(0.3):
-            upserted = ItemUpserted(revision=2, title=sku, unit_cost=cost + 1, currency="USD")
+            other = "EUR" if cost.as_tuple().digits[-1] < 3 else "USD"
+            upserted = ItemUpserted(revision=2, title=sku, unit_cost=cost + 1, currency=other)
             story.tell(MASTER, item(sku), upserted, random.randrange(0, 900))
         if story.chance(0.1):
             story.tell(MASTER, item(sku), ItemDeactivated(revision=3), 1_000)
@@ -281,7 +282,7 @@ def _place(life: Life) -> None:
         story.tell(MASTER, customer(buyer), CustomerUpserted(revision=1, name="Ann"), known)
     placed = OrderPlaced(
         customer_id=buyer,
-        currency="USD",
+        currency=random.choice(["USD"] * 9 + ["EUR"]),
         lines=life.lines,
         freight=random.choice([Decimal(0), Decimal("7.50")]),
         freight_tax=random.choice([Decimal(0), Decimal("0.61")]),
@@ -290,19 +291,20 @@ def _place(life: Life) -> None:
     if story.chance(0.6):
         life.oms(OrderValidated(), at + 2)
     if story.chance(0.8):
-        _pay(life, at + 3)
+        _pay(life, at + 3, placed.currency)
 
 
-def _pay(life: Life, at: float) -> None:
+def _pay(life: Life, at: float, currency: str) -> None:
+    """Mostly all of it, in the order's currency; now and then in another, given back or not."""
     story, random = life.story, life.story.random
     amount = sum(
         (line.quantity * line.unit_price - line.discount + line.tax for line in life.lines), Decimal(0)
     )
     payment_id = f"P/{story.name}"
     if story.chance(0.3):
-        authorized = PaymentAuthorized(payment_id=payment_id, amount=amount, currency="USD")
+        authorized = PaymentAuthorized(payment_id=payment_id, amount=amount, currency=currency)
         story.tell(PSP, life.ref, authorized, at - 1)
-    captured = PaymentCaptured(payment_id=payment_id, amount=amount, currency="USD")
+    captured = PaymentCaptured(payment_id=payment_id, amount=amount, currency=currency)
     told = story.tell(PSP, life.ref, captured, at)
     if story.chance(0.3):
         story.tell(POLL, life.ref, captured, at + random.randrange(0, 60))
@@ -310,6 +312,12 @@ def _pay(life: Life, at: float) -> None:
         _take_back(story, told, at + 200)
     elif story.chance(0.1):
         story.tell(PSP, life.ref, replace(captured, amount=amount + 1), at, id=told.id)
+    if story.chance(0.15):
+        wrong = PaymentCaptured(payment_id=f"{payment_id}/2", amount=Decimal("9.10"), currency="CAD")
+        story.tell(PSP, life.ref, wrong, at + 1)
+        if story.chance(0.5):
+            back = RefundIssued(refund_id=f"F/{story.name}/2", amount=wrong.amount, currency="CAD")
+            story.tell(PSP, life.ref, back, at + 100)
 
 
 def _allocate(life: Life, share: Decimal = Decimal(1)) -> None:
@@ -675,7 +683,9 @@ def _return(life: Life, at: float) -> None:
             again = ReturnInspected(return_id=return_id, inspection_id=f"{return_id}/I2", lines=inspected[:1])
             _take_back(story, told, at + 3_100, story.tell(wms, dock, again, at + 3_061))
     if story.chance(0.6):
-        money = RefundIssued(refund_id=f"F/{story.name}", amount=Decimal("5.55"), currency="USD")
+        money = RefundIssued(
+            refund_id=f"F/{story.name}", amount=Decimal("5.55"), currency=random.choice(["USD", "USD", "EUR"])
+        )
         story.tell(PSP, life.ref, money, at + 3_200)
         if story.chance(0.5):
             story.tell(POLL, life.ref, money, at + 3_300)

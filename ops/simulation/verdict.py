@@ -14,8 +14,9 @@ from canonical.postings import Posting
 from ops.simulation.faults import Fault, drawn
 from ops.simulation.machinery import Simulation
 from ops.simulation.oracle.accounts import accounts
+from ops.simulation.oracle.exceptions import CODES
 from ops.simulation.oracle.facts import Plain
-from ops.simulation.oracle.truth import MONEY, MONEY_CODES, Truth, truth
+from ops.simulation.oracle.truth import MONEY, Truth, truth
 from ops.simulation.stories import tell_day
 from twins.core.dispatch import decide
 from twins.core.ledger import Record, Status
@@ -101,7 +102,7 @@ def _told_of(snapshot: Snapshot) -> Plain:
 
 
 def _about_money(snapshot: Snapshot) -> list[tuple[str, list[str]]]:
-    return sorted((one.code, sorted(set(one.events))) for one in snapshot.findings if one.code in MONEY_CODES)
+    return sorted((one.code, sorted(set(one.events))) for one in snapshot.findings if one.code in CODES)
 
 
 _LINE = [

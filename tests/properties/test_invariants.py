@@ -17,13 +17,15 @@ from canonical.facts.base import Fact, Retracted
 from canonical.facts.erp import PostingAnnulled, PostingRejected, PostingResent
 from canonical.facts.stock import StockAdjusted, StockCounted, StockReceived
 from canonical.facts.tracking import CarrierBilled
-from canonical.identity import Kind, PostingKey, TwinRef, order, stock
+from canonical.identity import Kind, PostingKey, TwinRef, item, order, stock
+from canonical.money import rounded
 from canonical.postings import (
     Account,
     AccrueFreight,
     Action,
     MatchCarrierBill,
     PostCreditNote,
+    PostGoodsIssue,
     Posting,
     PostInvoice,
     PostReturnReceipt,
@@ -44,6 +46,7 @@ from tests.properties.generated import (
     standing,
 )
 from tests.world import DAY, World
+from twins.core.contributions import ItemCard
 from twins.core.dispatch import QueuedCommand, decide
 from twins.core.ledger import Status
 from twins.core.order import OrderView
@@ -271,16 +274,21 @@ def needs(posting: Posting, queue: Sequence[QueuedCommand]) -> set[PostingKey]:
 @generated()
 @given(arbitrary, seeds)
 def test_debits_equal_credits_and_interim_accounts_are_empty(events: list[Event], seed: int) -> None:
-    """An invoice clears what its goods issue put there, a credit note what its receipt did, to the cent."""
+    """An invoice clears what its goods issue put there, a credit note what its receipt did, to the cent.
+
+    In each currency by itself.
+    """
     for world, _ in each_prefix(events, seed):
-        interim = Counter[Account]()
+        interim = Counter[tuple[Account, str]]()
         for posting in live(world.twins).values():
             sides = entries(posting)
             assert sum(one.debit for one in sides) == sum(one.credit for one in sides)
             assert all((one.debit > 0) is not (one.credit > 0) for one in sides)
             for one in sides if values_all_goods(posting, live(world.twins)) else ():
-                interim[one.account] += one.debit - one.credit
-        assert interim[Account.COST_INTERIM] == interim[Account.RETURN_INTERIM] == 0
+                interim[one.account, posting.currency] += one.debit - one.credit
+        for account, currency in interim:
+            if account in (Account.COST_INTERIM, Account.RETURN_INTERIM):
+                assert interim[account, currency] == 0
 
 
 def values_all_goods(posting: Posting, held: Mapping[PostingKey, Posting]) -> bool:
@@ -320,6 +328,51 @@ def test_what_ships_has_its_price_and_credits_give_back_no_more(events: list[Eve
                 assert sum(one.net for one in credits) <= sum(part.net for part in parts)
                 assert sum(one.tax for one in credits) <= sum(part.tax for part in parts)
                 assert sum(one.quantity for one in credits) <= sum(part.quantity for part in parts)
+
+
+@generated()
+@given(arbitrary, seeds)
+def test_amounts_of_two_currencies_are_never_added(events: list[Event], seed: int) -> None:
+    """What an order has been paid, and what goods cost, is told in the currency of its document, or shown."""
+    world = World().take_each(Random(seed).sample(events, k=len(events)))
+    for ref, seen in orders_in(list(world.twins.values())):
+        document, shown = world.snapshot(str(ref)).document(), events_shown(world, ref)
+        moved = [(1, one) for one in seen.state.captured.values()]
+        moved += [(-1, one) for one in seen.state.refunded.values()]
+        payment = document["payment"]
+        net: dict[str, Decimal] = {}
+        for sign, money in moved:
+            net[money.currency] = net.get(money.currency, ZERO) + sign * money.amount
+        assert payment["captured"] - payment["refunded"] == net.get(seen.currency, ZERO)
+        for _, money in moved:
+            if money.currency != seen.currency and net[money.currency]:
+                assert document["status"] != "closed"
+                assert shown >= set(money.witnesses)
+    for posting in live(world.twins).values():
+        if isinstance(posting, PostGoodsIssue):
+            assert_costs_are_in_its_currency(world, posting)
+
+
+def events_shown(world: World, ref: TwinRef) -> set[str]:
+    found = world.snapshot(str(ref)).findings
+    return {event for one in found if one.code == "other-currency" for event in one.events}
+
+
+def assert_costs_are_in_its_currency(world: World, issue: PostGoodsIssue) -> None:
+    """Each line has a cost told in the currency of the issue and of its order, or none and is shown."""
+    ref = TwinRef(Kind.SHIPMENT, issue.shipment_id)
+    at = world.snapshot(str(ref)).view.state.dispatched_at
+    for line in issue.lines:
+        sold = world.snapshot(f"order/{line.line_id.partition('/')[0]}").view.currency
+        told = world.twins[item(line.sku)].snapshot().view.state.costs
+        cost = ItemCard(told).cost(at)
+        if cost is None or cost.amount is None:
+            assert line.cost is None
+        elif sold == issue.currency and cost.currency in (None, issue.currency):
+            assert line.cost == rounded(cost.amount * line.quantity, issue.currency)
+        else:
+            assert line.cost is None
+            assert events_shown(world, ref)
 
 
 # --- 6: what carriers bill -------------------------------------------------------------------------------

@@ -376,6 +376,30 @@ def currencies_of_bills_are_added(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shipment, "_bills", added)
 
 
+def money_is_added_whatever_it_is_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A payment counts for the order by its number alone."""
+    from twins.core import order
+
+    def added(moves: Any, currency: str) -> Any:
+        return sum((money.amount for money in moves.values()), ZERO)
+
+    monkeypatch.setattr(order, "_sum", added)
+
+
+def costs_are_taken_whatever_they_are_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Goods leave at the number that the item says, in the currency of their order."""
+    from twins.core import shipment
+
+    monkeypatch.setattr(shipment, "_foreign", lambda accepted, costs: {})
+
+
+def shelves_go_by_the_last_currency(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What moved before an item's cost was told in another currency is posted in that one."""
+    from twins.core import stock
+
+    monkeypatch.setattr(stock, "_currency", lambda seen, at: seen.card.costs[-1].currency)
+
+
 BREAKS: list[tuple[Callable[[pytest.MonkeyPatch], None], tuple[Fault, ...], str]] = [
     (arrival_order, (Fault.REORDER,), "states_unlike_the_oracle"),
     (first_come_wins, (Fault.REORDER,), "postings_unlike_the_oracle"),
@@ -401,6 +425,9 @@ BREAKS: list[tuple[Callable[[pytest.MonkeyPatch], None], tuple[Fault, ...], str]
     (bill_for_each_of_those_who_share_it, (), "postings_unlike_the_oracle"),
     (bills_are_compared_alone, (), "postings_unlike_the_oracle"),
     (currencies_of_bills_are_added, (), "states_unlike_the_oracle"),
+    (money_is_added_whatever_it_is_in, (), "states_unlike_the_oracle"),
+    (costs_are_taken_whatever_they_are_in, (), "postings_unlike_the_oracle"),
+    (shelves_go_by_the_last_currency, (), "postings_unlike_the_oracle"),
 ]
 
 

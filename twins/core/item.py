@@ -3,11 +3,12 @@
 Rules
 - The highest revision gives the attributes, whenever it arrives.
 - A cost holds from the moment its revision says; later revisions overrule it from their own moment on.
+- Costs in two currencies are an exception: what was on shelves before is in the ERP in the other one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -96,7 +97,16 @@ def postings(ref: TwinRef, seen: ItemView) -> dict[PostingKey, Posting]:
 def findings(ref: TwinRef, seen: ItemView) -> tuple[Finding, ...]:
     if seen.state.item is None and seen.interested:
         return _unknown(seen.interested)
-    return ()
+    return tuple(_in_other_currencies(seen.state.costs)) if len(seen.state.costs) > 1 else ()
+
+
+def _in_other_currencies(costs: tuple[Cost, ...]) -> Iterator[Finding]:
+    named = [cost for cost in costs if cost.currency]
+    for cost in named:
+        if cost.currency != named[0].currency:
+            before = f"that of revision {named[0].revision} {named[0].currency}"
+            text = f"item-upserted revision {cost.revision}: currency is {cost.currency}, {before}"
+            yield Finding("other-currency", text)
 
 
 @lru_cache(maxsize=1_024)

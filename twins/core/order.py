@@ -11,6 +11,8 @@ Rules
   A refund moves money only.
 - What left first comes back first, as the SKU and at the cost with which it left; after all of that what had
   shipped beyond the order. Each inspection puts its goods on the shelf at its own moment.
+- Money in another currency than the order's is posted in its own and settles nothing: it keeps the order
+  open, and is an exception, until as much of it has gone back as came in.
 - Unknown customers and items hold the order until their master data comes.
 """
 
@@ -1028,10 +1030,11 @@ def _next_of(
 
 
 def _other_findings(seen: OrderView) -> Iterator[Finding]:
-    captured, refunded = _sum(seen.state.captured), _sum(seen.state.refunded)
+    captured, refunded = _paid(seen), _given_back(seen)
     if refunded > captured:
         text = f"refunded {refunded} {seen.currency}, captured only {captured}"
         yield Finding("refund-exceeds-payment", text)
+    yield from _of_other_currencies(seen)
     for text, event in seen.state.disagreements:
         yield Finding("sources-disagree", text, (event,))
     for name in seen.missing:
@@ -1044,8 +1047,32 @@ def _other_findings(seen: OrderView) -> Iterator[Finding]:
         yield Finding("backordered", text)
 
 
-def _sum(moves: Mapping[str, Money]) -> Decimal:
-    return sum((money.amount for money in moves.values()), ZERO)
+def _paid(seen: OrderView) -> Decimal:
+    return _sum(seen.state.captured, seen.currency)
+
+
+def _given_back(seen: OrderView) -> Decimal:
+    return _sum(seen.state.refunded, seen.currency)
+
+
+def _sum(moves: Mapping[str, Money], currency: str) -> Decimal:
+    return sum((money.amount for money in moves.values() if money.currency == currency), ZERO)
+
+
+def _open_currencies(seen: OrderView) -> list[str]:
+    """Other than the order's, of which more came in than went back, or less."""
+    told = chain(seen.state.captured.values(), seen.state.refunded.values())
+    others = {money.currency for money in told if money.currency != seen.currency}
+    return [one for one in others if _sum(seen.state.captured, one) != _sum(seen.state.refunded, one)]
+
+
+def _of_other_currencies(seen: OrderView) -> Iterator[Finding]:
+    open_ones = _open_currencies(seen)
+    for what, moves in (("payment-captured", seen.state.captured), ("refund-issued", seen.state.refunded)):
+        for provider_id, money in sorted(moves.items()) if open_ones else ():
+            if money.currency in open_ones:
+                text = f"{what} {provider_id}: currency is {money.currency}, the order's is {seen.currency}"
+                yield Finding("other-currency", text, money.witnesses)
 
 
 # --- status ----------------------------------------------------------------------------------------------
@@ -1091,20 +1118,22 @@ def _before_shipping(seen: OrderView, wanted: Decimal) -> str:
 
 
 def _settled(seen: OrderView) -> bool:
-    """Nothing owed either way, and no return on its way."""
+    """Nothing owed either way, in any currency, and no return on its way."""
     done = {ReturnStatus.DECLINED, ReturnStatus.CLOSED}
-    return balance_due(seen) == 0 and all(known.status in done for known in seen.state.returns.values())
+    if balance_due(seen) != 0 or _open_currencies(seen):
+        return False
+    return all(known.status in done for known in seen.state.returns.values())
 
 
 def balance_due(seen: OrderView) -> Decimal:
     """Invoiced less credited less paid plus refunded, in the order's currency."""
     billed = sum((_invoice_total(seen, shipment) for shipment in seen.shipments), ZERO)
     credited = sum((sum(_credit_amounts(seen, part), ZERO) for part in seen.returns), ZERO)
-    return billed - credited - _sum(seen.state.captured) + _sum(seen.state.refunded)
+    return billed - credited - _paid(seen) + _given_back(seen)
 
 
 def payment_status(seen: OrderView) -> str:
-    captured, refunded = _sum(seen.state.captured), _sum(seen.state.refunded)
+    captured, refunded = _paid(seen), _given_back(seen)
     if refunded:
         return "refunded" if refunded >= captured else "partly-refunded"
     if captured:
@@ -1512,8 +1541,8 @@ def document(ref: TwinRef, seen: OrderView) -> dict[str, Any]:
         "revision": max(state.revision, 0),
         "payment": {
             "status": payment_status(seen),
-            "captured": _sum(state.captured),
-            "refunded": _sum(state.refunded),
+            "captured": _paid(seen),
+            "refunded": _given_back(seen),
             "balance_due": balance_due(seen),
             "captures": _moves(state.captured),
             "refunds": _moves(state.refunded),
@@ -1532,7 +1561,12 @@ def document(ref: TwinRef, seen: OrderView) -> dict[str, Any]:
 
 def _moves(moves: Mapping[str, Money]) -> dict[str, dict[str, Any]]:
     return {
-        provider_id: {"amount": money.amount, "at": money.at, "witnesses": list(money.witnesses)}
+        provider_id: {
+            "amount": money.amount,
+            "currency": money.currency,
+            "at": money.at,
+            "witnesses": list(money.witnesses),
+        }
         for provider_id, money in sorted(moves.items())
     }
 

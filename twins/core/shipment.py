@@ -4,7 +4,8 @@ Rules
 - Picks, packages and milestones merge without order; the status is the furthest of them.
 - Dispatch is told once; other tellings are witnesses, or disagreements where their lines differ.
 - The goods issue covers what the orders accept. It waits until every order and item is known, and carries the
-  item's cost of the moment of dispatch.
+  item's cost of the moment of dispatch. A cost in another currency, or of goods for an order in another, is
+  left to the ERP, and an exception.
 - Goods leave the stock twin as dispatched, accepted or not: the shelf does not know about tolerance.
 - Several parcels are delivered when the last of them is.
 - Bills of the carrier are summed in the order of their dates. As many of the first of them as come to what
@@ -54,6 +55,7 @@ from twins.core.contributions import (
     Binding,
     Carriage,
     CarrierWord,
+    Cost,
     CostAsked,
     Issue,
     ItemCard,
@@ -229,6 +231,8 @@ class Goods(Struct, frozen=True, gc=False):
     """What the goods issue waits for."""
     unit_costs: Mapping[str, Decimal | None] = msgspec.field(default_factory=nothing)
     goods_issue: PostGoodsIssue | None = None
+    foreign: Mapping[tuple[str, str], str] = msgspec.field(default_factory=nothing)
+    """(order, SKU) → why its cost is not in the currency of the goods issue, or is of no use to the order."""
 
 
 class Delivery(NamedTuple):
@@ -337,15 +341,38 @@ def _goods_of(ref: TwinRef, state: ShipmentState, inbox: Registers, policy: Poli
         return Goods(state, orders)
     acceptances = {source.key: value for source, value in inbox.of(Acceptance)}
     waits = [f"order {order_id}" for order_id in orders if order_id not in acceptances]
-    unit_costs: dict[str, Decimal | None] = {}
+    costs: dict[str, Cost | None] = {}
     for sku in sorted({line.sku for line in state.dispatched.lines}):
         card = inbox.value(item(sku))
         known = isinstance(card, ItemCard)
         if not known and policy.require_master_data:
             waits.append(f"item {sku}")
-        unit_costs[sku] = card.unit_cost(state.dispatched_at) if isinstance(card, ItemCard) else None
+        costs[sku] = card.cost(state.dispatched_at) if isinstance(card, ItemCard) else None
     accepted = {} if waits else {order_id: acceptances[order_id] for order_id in orders}
-    return Goods(state, orders, tuple(waits), unit_costs, _goods_issue(ref, state, accepted, unit_costs))
+    unit_costs = {sku: None if cost is None else cost.amount for sku, cost in costs.items()}
+    foreign = _foreign(accepted, costs)
+    issue = _goods_issue(ref, state, accepted, unit_costs, foreign)
+    return Goods(state, orders, tuple(waits), unit_costs, issue, foreign)
+
+
+def _foreign(
+    accepted: Mapping[str, Acceptance], costs: Mapping[str, Cost | None]
+) -> Mapping[tuple[str, str], str]:
+    found: dict[tuple[str, str], str] = {}
+    ours = next((acceptance.currency for acceptance in accepted.values()), None)
+    for order_id, acceptance in accepted.items():
+        for line in acceptance.lines:
+            cost = costs.get(line.sku)
+            if cost is None or cost.amount is None or not line.accepted:
+                continue
+            if acceptance.currency != ours:
+                name, theirs = f"order-placed {order_id}", acceptance.currency
+            elif cost.currency not in (None, ours):
+                name, theirs = f"item-upserted {line.sku} revision {cost.revision}", cost.currency
+            else:
+                continue
+            found[order_id, line.sku] = f"{name}: currency is {theirs}, that of the goods issue {ours}"
+    return found or NOTHING
 
 
 def _location(state: ShipmentState) -> str | None:
@@ -458,6 +485,7 @@ def _goods_issue(
     state: ShipmentState,
     accepted: Mapping[str, Acceptance],
     unit_costs: Mapping[str, Decimal | None],
+    foreign: Mapping[tuple[str, str], str],
 ) -> PostGoodsIssue | None:
     """*accepted*: by order, once all of them have spoken."""
     if not accepted:
@@ -471,7 +499,9 @@ def _goods_issue(
             line.sku,
             state.dispatched.location,
             line.accepted,
-            _line_cost(unit_costs.get(line.sku), line.accepted, first.currency),
+            None
+            if (order_id, line.sku) in foreign
+            else _line_cost(unit_costs.get(line.sku), line.accepted, first.currency),
         )
         for order_id, acceptance in accepted.items()
         for line in acceptance.lines
@@ -510,6 +540,10 @@ def _find(seen: ShipmentView, words: list[tuple[TwinRef, CarrierWord]]) -> Itera
         text = f"goods issue waits for {', '.join(seen.goods.waits_for)}"
         due = state.dispatched_at + seen.policy.origin_deadline
         yield Finding("goods-issue-waits", text, state.dispatched_by, due)
+    for text in dict.fromkeys(seen.goods.foreign.values()):
+        yield Finding(
+            "other-currency", f"{text}: what the goods cost is left to the ERP", state.dispatched_by
+        )
     if state.dispatched is not None and len(seen.bills) > len(seen.matched):
         yield from _unmatched(seen, state.dispatched)
 
@@ -601,7 +635,7 @@ def _progress(seen: ShipmentView, order_id: str) -> ShipmentProgress:
             PickCount(line, plain(picked), plain(short)) for line, (picked, short) in sorted(picks.items())
         ),
         shipped=tuple(
-            ShippedLine(line, sku, plain(quantity), seen.goods.unit_costs.get(sku))
+            ShippedLine(line, sku, plain(quantity), _unit_cost(seen.goods, order_id, sku))
             for (line, sku), quantity in sorted(shipped.items())
         ),
         dispatched_at=state.dispatched_at,
@@ -610,6 +644,10 @@ def _progress(seen: ShipmentView, order_id: str) -> ShipmentProgress:
         goods_issue_digest=_digest(seen.goods.goods_issue),
         causes=state.dispatched_by,
     )
+
+
+def _unit_cost(goods: Goods, order_id: str, sku: str) -> Decimal | None:
+    return None if (order_id, sku) in goods.foreign else goods.unit_costs.get(sku)
 
 
 def _digest(posting: PostGoodsIssue | None) -> str | None:

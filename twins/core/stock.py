@@ -7,6 +7,7 @@ Rules
 - Reservations are granted in order of their allocation. What exceeds the goods falls back on the last ones:
   the explicit backorder bucket. Nothing is oversold, and a negative on-hand is shown, never hidden.
 - An opening count posts nothing: the ERP has it already.
+- A posting is in the currency of the item's cost at its moment.
 - A document told by a second source has a second witness, and moves nothing again.
 - Any number of movements, counts and reservations: what one event changes costs the same among them.
 """
@@ -758,7 +759,7 @@ def _adjustment(
     ref: TwinRef, seen: StockView, key: PostingKey, document: Adjustment | Count, delta: Decimal
 ) -> PostStockAdjustment:
     sku, location = sku_and_location(ref)
-    currency = _currency(seen)
+    currency = _currency(seen, document.at)
     return PostStockAdjustment(
         key=key,
         event_date=document.at.date(),
@@ -775,7 +776,7 @@ def _adjustment(
 
 def _transfer(ref: TwinRef, seen: StockView, key: PostingKey, leg: Leg) -> PostTransfer:
     sku, location = sku_and_location(ref)
-    currency = _currency(seen)
+    currency = _currency(seen, leg.at)
     out = posting_key("transfer", leg.transfer_id, stock(sku, leg.other).key, "out")
     return PostTransfer(
         key=key,
@@ -793,9 +794,11 @@ def _transfer(ref: TwinRef, seen: StockView, key: PostingKey, leg: Leg) -> PostT
     )
 
 
-def _currency(seen: StockView) -> str:
-    named = [cost.currency for cost in seen.card.costs if cost.currency] if seen.card else []
-    return named[-1] if named else seen.policy.currency
+def _currency(seen: StockView, at: datetime) -> str:
+    """That of the cost in force, or of the first there was: what is told of an item later changes none."""
+    named = tuple(cost for cost in seen.card.costs if cost.currency) if seen.card else ()
+    cost = ItemCard(named).cost(at) or min(named, key=lambda one: one[:2], default=None)
+    return seen.policy.currency if cost is None or cost.currency is None else cost.currency
 
 
 def _cost(seen: StockView, quantity: Decimal, at: datetime, currency: str) -> Decimal | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from fractions import Fraction
@@ -13,8 +12,6 @@ from canonical.facts import tracking as tr
 from canonical.identity import Kind, TwinRef
 from ops.simulation.oracle.facts import BILL_TOLERANCE, LONG_AGO, NONE, Said, cents, exact, slice_of
 from ops.simulation.oracle.orders import World
-
-MISMATCH, FOREIGN = "carrier-bill-mismatch", "other-currency"
 
 
 @dataclass
@@ -115,30 +112,3 @@ def paid(world: World, ref: TwinRef) -> list[Share]:
         Share(bill, cents(bill.amount) if place < enough else rest if place == enough else NONE)
         for place, bill in enumerate(bills[: last + 1])
     ]
-
-
-def exceptions(world: World, ref: TwinRef) -> list[tuple[str, list[str]]]:
-    """Of a shipment or a number: which bills somebody must look at, and why."""
-    found = _of_number(world, ref) if ref.kind is Kind.TRACKING else _of_shipment(world, ref)
-    return sorted((code, sorted(told)) for code, told in found)
-
-
-def _of_shipment(world: World, ref: TwinRef) -> Iterator[tuple[str, set[str]]]:
-    aside = accrued(world, ref)
-    fine = [share.bill for share in paid(world, ref)]
-    for bill in billed(world, ref):
-        if aside is not None and bill.currency != aside[1]:
-            yield FOREIGN, bill.told_by
-        elif bill not in fine:
-            yield MISMATCH, bill.told_by
-
-
-def _of_number(world: World, parcel: TwinRef) -> Iterator[tuple[str, set[str]]]:
-    """What is for several and for none of them."""
-    sharing = owners(world, parcel)
-    if len(sharing) < 2:
-        return
-    somebody = any(accrued(world, ref) is not None for ref in sharing)
-    for told in bills_of(world, parcel).values():
-        if not payers(world, parcel, told[0].fact.currency):
-            yield (FOREIGN if somebody else MISMATCH), {one.event.event_id for one in told}

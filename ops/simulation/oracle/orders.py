@@ -120,12 +120,31 @@ class World:
     def is_known(self, sku: str) -> bool:
         return bool(self.of(TwinRef(Kind.ITEM, sku), r.ItemUpserted))
 
-    def cost(self, sku: str, at: datetime) -> Fraction | None:
+    def revision(self, sku: str, at: datetime) -> r.ItemUpserted | None:
+        """What held of the item at that moment."""
         valid = [one for one in self.of(TwinRef(Kind.ITEM, sku), r.ItemUpserted) if one.event.time <= at]
         if not valid:
             return None
-        newest = max(valid, key=lambda one: (one.fact.revision, one.event.time))
-        return None if newest.fact.unit_cost is None else exact(newest.fact.unit_cost)
+        fact = max(valid, key=lambda one: (one.fact.revision, one.event.time)).fact
+        assert isinstance(fact, r.ItemUpserted)
+        return fact
+
+    def cost(self, sku: str, at: datetime, currency: str) -> Fraction | None:
+        """In *currency*; what is told in another is no cost in this one."""
+        told = self.revision(sku, at)
+        if told is None or told.unit_cost is None or told.currency not in (None, currency):
+            return None
+        return exact(told.unit_cost)
+
+    def currency_of_costs(self, sku: str, at: datetime) -> str:
+        """What the books of a shelf were kept in at that moment, or first of all."""
+        told = self.revision(sku, at)
+        if told is None:
+            upserts = self.of(TwinRef(Kind.ITEM, sku), r.ItemUpserted)
+            told = min(upserts, key=lambda one: one.event.time).fact
+        assert told is not None
+        assert told.currency is not None, "stories name the currency of each cost"
+        return told.currency
 
     # --- shipments
 
@@ -192,6 +211,16 @@ class World:
         if any(order.placed is None or order.missing for order in orders):
             return False
         return any(went.accepted for order in orders for went in order.went(ref))
+
+    def currency_of(self, order_id: str) -> str | None:
+        told = self.of(TwinRef(Kind.ORDER, order_id), o.OrderPlaced)
+        return told[0].fact.currency if told else None
+
+    def issue_currency(self, ref: TwinRef) -> str | None:
+        """A goods issue is one document, in the currency of the first of its orders."""
+        gone = self.dispatch(ref)
+        orders = {line.order_id for line in gone.fact.lines} if gone is not None else set()
+        return self.currency_of(min(orders)) if orders else None
 
     def order(self, order_id: str) -> Order:
         return self._orders.setdefault(order_id, Order(self, TwinRef(Kind.ORDER, order_id)))
@@ -276,16 +305,17 @@ class Order:
                 if line.order_id == self.ref.key:
                     asked[line.line_id, line.sku] += exact(line.quantity)
             self.taken[ref] = [
-                self._take(line_id, sku, many, at) for (line_id, sku), many in sorted(asked.items())
+                self._take(ref, line_id, sku, many, at) for (line_id, sku), many in sorted(asked.items())
             ]
 
-    def _take(self, line_id: str, sku: str, many: Fraction, at: datetime) -> Went:
+    def _take(self, ref: TwinRef, line_id: str, sku: str, many: Fraction, at: datetime) -> Went:
         line = self.lines.get(line_id)
         if line is None:
             return Went(line_id, sku, NONE, NONE, many, None)
         covered = max(line.ordered, self.asked(line_id, at))
         accepted = max(NONE, min(many, covered * (1 + TOLERANCE) - line.shipped))
-        unit = self.world.cost(sku, at)
+        is_ours = self.world.issue_currency(ref) == self.currency
+        unit = self.world.cost(sku, at, self.currency) if is_ours else None
         cost = None if unit is None else cents(unit * accepted)
         went = Went(line_id, sku, line.shipped, accepted, many - accepted, cost)
         line.shipped += accepted
@@ -477,8 +507,31 @@ class Order:
             found.setdefault(getattr(one.fact, name), one)
         return found
 
-    def total(self, kind: type[F], name: str) -> Fraction:
-        return sum((exact(one.fact.amount) for one in self.first(kind, name).values()), NONE)
+    @property
+    def currency(self) -> str:
+        assert self.placed is not None
+        return self.placed.currency
+
+    def total(self, kind: type[F], name: str, currency: str | None = None) -> Fraction:
+        """In one currency, mostly the order's."""
+        wanted = currency or self.currency
+        told = [one.fact for one in self.first(kind, name).values()]
+        return sum((exact(fact.amount) for fact in told if fact.currency == wanted), NONE)
+
+    def strange_money(self) -> list[tuple[str, str]]:
+        """(kind, provider's id) of money in currencies of which the order still has some, or lacks some."""
+        moved = [
+            (kind, provider_id, one.fact.currency)
+            for kind, name in ((o.PaymentCaptured, "payment_id"), (o.RefundIssued, "refund_id"))
+            for provider_id, one in self.first(kind, name).items()
+        ]
+        return [
+            (kind.TYPE, provider_id)
+            for kind, provider_id, currency in moved
+            if currency != self.currency
+            and self.total(o.PaymentCaptured, "payment_id", currency)
+            != self.total(o.RefundIssued, "refund_id", currency)
+        ]
 
     def invoice_lines(self, shipment: TwinRef) -> Iterator[Plain]:
         for went in self.went(shipment):
@@ -565,5 +618,7 @@ class Order:
         return "validated" if self.said(o.OrderValidated) else "placed"
 
     def _is_settled(self) -> bool:
+        if self.strange_money():
+            return False
         ended = {one.fact.return_id for kind in (o.ReturnClosed, o.ReturnDeclined) for one in self.said(kind)}
         return not self.balance() and all(one.fact.return_id in ended for one in self.said(o.ReturnRequested))

@@ -17,7 +17,7 @@ from canonical.envelope import Event
 from canonical.facts import order as o
 from canonical.facts import stock as st
 from canonical.identity import Kind, TwinRef
-from ops.simulation.oracle import freight
+from ops.simulation.oracle import exceptions, freight
 from ops.simulation.oracle.facts import NONE, Plain, cents, exact
 from ops.simulation.oracle.orders import Order, World
 from ops.simulation.oracle.shelves import Stock
@@ -31,7 +31,6 @@ class Truth:
 
 MONEY = "money"
 """Name of the exceptions about money: pairs of a code and the events that it is about."""
-MONEY_CODES = frozenset({freight.MISMATCH, freight.FOREIGN})
 
 Short = dict[tuple[TwinRef, str, str], Fraction]
 """(order, line, location) → what is allocated there and not there."""
@@ -50,12 +49,16 @@ def truth(told: Iterable[Event]) -> Truth:
         for stock in stocks
         for (order, line_id), lacks in stock.short().items()
     }
-    states = {str(order.ref): _order_document(order, short) for order in orders}
+    states = {
+        str(order.ref): _order_document(order, short) | {MONEY: exceptions.of_order(order)}
+        for order in orders
+    }
     states |= {
-        str(ref): {"status": world.shipment_status(ref), MONEY: freight.exceptions(world, ref)}
+        str(ref): {"status": world.shipment_status(ref), MONEY: exceptions.of_shipment(world, ref)}
         for ref in world.refs(Kind.SHIPMENT)
     }
-    states |= {str(ref): {MONEY: freight.exceptions(world, ref)} for ref in world.refs(Kind.TRACKING)}
+    states |= {str(ref): {MONEY: exceptions.of_number(world, ref)} for ref in world.refs(Kind.TRACKING)}
+    states |= {str(ref): {MONEY: exceptions.of_item(world, ref)} for ref in world.refs(Kind.ITEM)}
     states |= {str(stock.ref): stock.document() for stock in stocks}
     found = [
         *(one for order in orders if order.placed for one in _order_postings(order, short)),
@@ -121,9 +124,9 @@ def _named(*parts: str) -> str:
     return "/".join(part.replace("%", "%25").replace("/", "%2F") for part in parts)
 
 
-def _posting(command: str, key: str, at: datetime, **content: Any) -> Plain:
-    common = {"command": command, "key": key, "event_date": at.date(), "company": "main", "currency": "USD"}
-    return common | content
+def _posting(command: str, key: str, at: datetime, currency: str, **content: Any) -> Plain:
+    common = {"command": command, "key": key, "event_date": at.date(), "company": "main"}
+    return common | {"currency": currency} | content
 
 
 def _order_postings(order: Order, short: Short) -> Iterator[Plain]:
@@ -135,6 +138,7 @@ def _order_postings(order: Order, short: Short) -> Iterator[Plain]:
                 "reserve-stock",
                 _named("reserve", name, line_id, location),
                 order.allocations[line_id, location].event.time,
+                order.currency,
                 order_id=name,
                 line_id=line_id,
                 sku=order.lines[line_id].told.sku,
@@ -150,6 +154,7 @@ def _order_postings(order: Order, short: Short) -> Iterator[Plain]:
                 command,
                 _named(command, provider_id, name),
                 one.event.time,
+                one.fact.currency,
                 order_id=name,
                 amount=cents(exact(one.fact.amount)),
                 **{field_name: provider_id},
@@ -170,6 +175,7 @@ def _invoices(order: Order) -> Iterator[Plain]:
                 "invoice",
                 _named("invoice", shipment.key, order.ref.key),
                 gone.event.time,
+                order.currency,
                 order_id=order.ref.key,
                 shipment_id=shipment.key,
                 customer_id=order.placed.customer_id,
@@ -201,13 +207,20 @@ def _return_postings(order: Order) -> Iterator[Plain]:
                 )
             before += quantity
         yield _posting(
-            "return-receipt", f"return-receipt/{key}", back.at, sku=line.shipped_sku, goods=goods, **common
+            "return-receipt",
+            f"return-receipt/{key}",
+            back.at,
+            order.currency,
+            sku=line.shipped_sku,
+            goods=goods,
+            **common,
         )
         net, tax = order.credit(back)
         yield _posting(
             "credit-note",
             f"credit-note/{key}",
             back.at,
+            order.currency,
             sku=line.shipped_sku,
             customer_id=order.placed.customer_id,
             quantity=back.quantity,
@@ -236,20 +249,23 @@ def _shipment_postings(world: World, ref: TwinRef) -> Iterator[Plain]:
         if went.accepted
     ]
     at = gone.event.time
-    yield _posting("goods-issue", _named("goods-issue", ref.key), at, shipment_id=ref.key, lines=lines)
+    issue, ours = _named("goods-issue", ref.key), world.issue_currency(ref)
+    assert ours is not None
+    yield _posting("goods-issue", issue, at, ours, shipment_id=ref.key, lines=lines)
     aside = freight.accrued(world, ref)
     if aside is None:
         return
     amount, currency = aside
     carrier = world._told_of_dispatch(ref, "carrier") or "unknown"
-    shared = {"shipment_id": ref.key, "carrier": carrier, "currency": currency}
-    yield _posting("freight-accrual", _named("freight-accrual", ref.key), at, amount=cents(amount), **shared)
+    shared = {"shipment_id": ref.key, "carrier": carrier}
+    key = _named("freight-accrual", ref.key)
+    yield _posting("freight-accrual", key, at, currency, amount=cents(amount), **shared)
     for share in freight.paid(world, ref):
         bill = share.bill
         if bill.amount or share.cleared:
             key = _named("carrier-bill", bill.bill_id, ref.key)
             said = {"bill_id": bill.bill_id, "amount": cents(bill.amount), "accrued": share.cleared}
-            yield _posting("carrier-bill", key, bill.at, **said, **shared)
+            yield _posting("carrier-bill", key, bill.at, bill.currency, **said, **shared)
 
 
 def _stock_postings(stock: Stock) -> Iterator[Plain]:
@@ -258,9 +274,10 @@ def _stock_postings(stock: Stock) -> Iterator[Plain]:
         return
     common = {"sku": stock.sku, "location": stock.location}
 
-    def worth(quantity: Fraction, at: datetime) -> Fraction | None:
-        unit = world.cost(stock.sku, at)
-        return None if unit is None else cents(unit * quantity)
+    def worth(quantity: Fraction, at: datetime) -> tuple[str, Fraction | None]:
+        currency = world.currency_of_costs(stock.sku, at)
+        unit = world.cost(stock.sku, at, currency)
+        return currency, None if unit is None else cents(unit * quantity)
 
     adjusted = [
         (_named("stock-adjustment", one.fact.adjustment_id), one, exact(one.fact.delta))
@@ -273,25 +290,29 @@ def _stock_postings(stock: Stock) -> Iterator[Plain]:
     ]
     for document, one, delta in adjusted:
         at = one.event.time
+        currency, cost = worth(delta, at)
         yield _posting(
             "stock-adjustment",
             f"{document}/{_named(name)}",
             at,
+            currency,
             status=one.fact.status.value,
             delta=delta,
-            cost=worth(delta, at),
+            cost=cost,
             **common,
         )
     for leg, kind in (("out", st.TransferredOut), ("in", st.TransferredIn)):
         for one in stock._once(kind, "transfer_id"):
             quantity, at = exact(one.fact.quantity), one.event.time
+            currency, cost = worth(quantity, at)
             yield _posting(
                 "transfer",
                 _named("transfer", one.fact.transfer_id, name, leg),
                 at,
+                currency,
                 transfer_id=one.fact.transfer_id,
                 leg=leg,
                 quantity=quantity,
-                cost=worth(quantity, at),
+                cost=cost,
                 **common,
             )
