@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from itertools import chain, count
+from itertools import chain, count, pairwise
 from random import Random
 from typing import Any, TypeGuard
 
@@ -15,6 +15,7 @@ from hypothesis import given
 from canonical.envelope import Event
 from canonical.facts.base import Fact, Retracted
 from canonical.facts.erp import PostingAnnulled, PostingRejected, PostingResent
+from canonical.facts.reference import ItemUpserted
 from canonical.facts.stock import StockAdjusted, StockCounted, StockReceived
 from canonical.facts.tracking import CarrierBilled
 from canonical.identity import Kind, PostingKey, TwinRef, item, order, stock
@@ -41,12 +42,13 @@ from tests.properties.generated import (
     arbitrary,
     generated,
     histories,
+    histories_of,
     seeds,
     sort,
     standing,
 )
 from tests.world import DAY, World
-from twins.core.contributions import ItemCard
+from twins.core.contributions import Cost, ItemCard
 from twins.core.dispatch import QueuedCommand, decide
 from twins.core.ledger import Status
 from twins.core.order import OrderView
@@ -373,6 +375,24 @@ def assert_costs_are_in_its_currency(world: World, issue: PostGoodsIssue) -> Non
         else:
             assert line.cost is None
             assert events_shown(world, ref)
+
+
+@generated()
+@given(histories_of(Kind.ITEM), seeds)
+def test_the_cost_of_an_item_is_what_the_newest_revision_of_that_moment_says(
+    events: list[Event], seed: int
+) -> None:
+    """However often a revision repeats a cost, and whatever an older one says later."""
+    world = World().take_each(Random(seed).sample(events, k=len(events)))
+    told = [one for one in in_order(standing(events)) if isinstance(one.fact, ItemUpserted)]
+    costs = [Cost(one.time, one.fact.revision, one.fact.unit_cost, one.fact.currency) for one in told]
+    held = world.snapshot("item/A").view.state.costs if told else ()
+    for moment in {one.time for one in told}:
+        found, expected = ItemCard(held).cost(moment), ItemCard(tuple(costs)).cost(moment)
+        assert found is not None
+        assert expected is not None
+        assert found[2:] == expected[2:]
+    assert all(before[2:] != after[2:] for before, after in pairwise(held))
 
 
 # --- 6: what carriers bill -------------------------------------------------------------------------------

@@ -824,6 +824,25 @@ def test_the_newest_revision_of_master_data_wins_whenever_it_arrives() -> None:
     assert document(world, f"customer/{CUSTOMER}")["name"] == "Ann"
 
 
+def upserted(cost: str, revision: int, minute: int) -> Event:
+    fact = ItemUpserted(revision=revision, title="Widget", unit_cost=cost, currency="USD")
+    return tell(f"item/{SKU}", fact, minute, id=f"rev-{revision}")
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        (upserted("9.00", 2, 10), upserted("8.50", 1, 20), upserted("8.50", 3, 30)),
+        (upserted("8.50", 2, 10), upserted("8.50", 4, 20), upserted("9.00", 3, 30)),
+    ],
+    ids=["after one that never held", "before an older one"],
+)
+def test_a_revision_that_repeats_a_cost_counts(told: Sequence[Event]) -> None:
+    """It is in force from its moment on, whatever older revisions say."""
+    world = come_right(*master_data(), placed(10), *told, dispatched("SHP-1", 2, 60))
+    assert live(world, "goods-issue/SHP-1").lines[0].cost == Decimal("17.00")
+
+
 # --- the carrier -----------------------------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 from msgspec import Struct
@@ -35,14 +36,17 @@ class ItemState(Struct, frozen=True, gc=False):
     revision: int = -1
     item: ItemUpserted | None = None
     told_by: EventId | None = None
+    told: tuple[Cost, ...] = ()
+    """Of each revision that is ever in force, in the order of their moments and so of their revisions."""
     costs: tuple[Cost, ...] = ()
+    """Those of them that cost other than the one before."""
 
 
 def evolve(state: ItemState, event: Event) -> ItemState:
     fact = event.fact
     if isinstance(fact, ItemUpserted):
         cost = Cost(event.time, fact.revision, fact.unit_cost, fact.currency)
-        state = replace(state, costs=_with(state.costs, cost))
+        state = _costing(state, cost)
     if not isinstance(fact, ItemUpserted | ItemDeactivated) or fact.revision <= state.revision:
         return state
     status = TRANSITIONS[state.status].get(type(fact), state.status)
@@ -50,11 +54,25 @@ def evolve(state: ItemState, event: Event) -> ItemState:
     return replace(state, status=status, revision=fact.revision, item=told, told_by=event.event_id)
 
 
-def _with(costs: tuple[Cost, ...], cost: Cost) -> tuple[Cost, ...]:
-    """Costs by moment; one that repeats what is in force anyway adds nothing."""
-    if costs and costs[-1].revision <= cost.revision and costs[-1][2:] == cost[2:]:
-        return costs
-    return (*costs, cost)
+def _costing(state: ItemState, cost: Cost) -> ItemState:
+    """A revision that repeats a cost is no change, and yet overrules older ones from its moment on."""
+    last = state.told[-1] if state.told else None
+    if last is None or (last.since < cost.since and last.revision <= cost.revision):
+        is_change = last is None or last[2:] != cost[2:]
+        costs = (*state.costs, cost) if is_change else state.costs
+        return replace(state, told=(*state.told, cost), costs=costs)
+    told = _in_force(state.told, cost)
+    changes = tuple(one for before, one in pairwise(told) if before[2:] != one[2:])
+    return replace(state, told=told, costs=told[:1] + changes)
+
+
+def _in_force(told: tuple[Cost, ...], cost: Cost) -> tuple[Cost, ...]:
+    before = [one for one in told if one.since <= cost.since]
+    if before and (before[-1].revision, before[-1].since) >= (cost.revision, cost.since):
+        return told
+    earlier = (one for one in before if one.since < cost.since)
+    later = (one for one in told if one.since > cost.since and one.revision >= cost.revision)
+    return (*earlier, cost, *later)
 
 
 class ItemView(Struct, frozen=True, gc=False):
