@@ -249,13 +249,13 @@ class Installation:
 
     def announcer(self) -> Announcer | None:
         settings = self.settings
-        if settings.amqp_url is None or not settings.announce_changes:
+        if settings.amqp_url is None or not self.announces:
             return None
         from adapters.amqp.changes import AmqpAnnouncements
 
         told = AmqpAnnouncements(settings.amqp_url, prefix=settings.amqp_prefix, patience=self._patience())
-        changes = ChangeRows(settings.store_url, replace(settings.tuning, cache_kb=SMALL_CACHE_KB))
-        return Announcer(changes, told, WallClock())
+        one_reader = replace(settings.tuning, cache_kb=SMALL_CACHE_KB, pool_size=1, pool_overflow=0)
+        return Announcer(ChangeRows(settings.store_url, one_reader), told, WallClock())
 
     def backfill(self) -> Backfill | None:
         """HTTP for the sources that have an address; RabbitMQ, where there is one, otherwise."""
