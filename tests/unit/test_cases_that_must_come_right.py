@@ -752,6 +752,21 @@ def test_what_shipped_after_an_amendment_is_not_covered_by_the_placing() -> None
     assert (line(world)["shipped"], line(world)["excess"]) == (Decimal("5.25"), Decimal("4.75"))
 
 
+def test_goods_come_back_though_a_shipment_among_theirs_was_wholly_beyond_the_order() -> None:
+    world = come_right(
+        *master_data(),
+        placed(10),
+        dispatched("SHP-1", 12, 60),
+        dispatched("SHP-2", 3, 70),
+        amended(20, 1, 80),
+        dispatched("SHP-3", 8, 90),
+        amended(10, 2, 100),
+        *returned(15, 4000),
+    )
+    documents = {key.partition("/")[0] for key in world.live()}
+    assert {"return-receipt", "credit-note"} <= documents, sorted(world.live())
+
+
 def test_an_amendment_told_behind_a_higher_one_never_held() -> None:
     world = come_right(
         *master_data(),

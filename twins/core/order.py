@@ -1429,6 +1429,7 @@ def _suppliers(
         for shipment in seen.shipments
         for part in shipment.parts
         if part.line_id == line_id
+        and part.accepted
         and part.before < before + quantity
         and before < part.before + part.accepted
     ]

@@ -231,7 +231,7 @@ class Goods(Struct, frozen=True, gc=False):
     """What the goods issue waits for."""
     unit_costs: Mapping[str, Decimal | None] = msgspec.field(default_factory=nothing)
     goods_issue: PostGoodsIssue | None = None
-    foreign: Mapping[tuple[str, str], str] = msgspec.field(default_factory=nothing)
+    foreign: Mapping[tuple[str, str], str | None] = msgspec.field(default_factory=nothing)
     """(order, SKU) → why its cost is not in the currency of the goods issue, or is of no use to the order."""
 
 
@@ -357,8 +357,12 @@ def _goods_of(ref: TwinRef, state: ShipmentState, inbox: Registers, policy: Poli
 
 def _foreign(
     accepted: Mapping[str, Acceptance], costs: Mapping[str, Cost | None]
-) -> Mapping[tuple[str, str], str]:
-    found: dict[tuple[str, str], str] = {}
+) -> Mapping[tuple[str, str], str | None]:
+    """Order and SKU of goods whose cost is left to the ERP → why somebody must look at that, if one must.
+
+    To buy in one currency and to sell in another is no exception.
+    """
+    found: dict[tuple[str, str], str | None] = {}
     ours = next((acceptance.currency for acceptance in accepted.values()), None)
     for order_id, acceptance in accepted.items():
         for line in acceptance.lines:
@@ -366,12 +370,10 @@ def _foreign(
             if cost is None or cost.amount is None or not line.accepted:
                 continue
             if acceptance.currency != ours:
-                name, theirs = f"order-placed {order_id}", acceptance.currency
+                theirs = f"order-placed {order_id}: currency is {acceptance.currency}"
+                found[order_id, line.sku] = f"{theirs}, that of the goods issue {ours}"
             elif cost.currency not in (None, ours):
-                name, theirs = f"item-upserted {line.sku} revision {cost.revision}", cost.currency
-            else:
-                continue
-            found[order_id, line.sku] = f"{name}: currency is {theirs}, that of the goods issue {ours}"
+                found[order_id, line.sku] = None
     return found or NOTHING
 
 
@@ -485,7 +487,7 @@ def _goods_issue(
     state: ShipmentState,
     accepted: Mapping[str, Acceptance],
     unit_costs: Mapping[str, Decimal | None],
-    foreign: Mapping[tuple[str, str], str],
+    foreign: Mapping[tuple[str, str], str | None],
 ) -> PostGoodsIssue | None:
     """*accepted*: by order, once all of them have spoken."""
     if not accepted:
@@ -540,10 +542,9 @@ def _find(seen: ShipmentView, words: list[tuple[TwinRef, CarrierWord]]) -> Itera
         text = f"goods issue waits for {', '.join(seen.goods.waits_for)}"
         due = state.dispatched_at + seen.policy.origin_deadline
         yield Finding("goods-issue-waits", text, state.dispatched_by, due)
-    for text in dict.fromkeys(seen.goods.foreign.values()):
-        yield Finding(
-            "other-currency", f"{text}: what the goods cost is left to the ERP", state.dispatched_by
-        )
+    for why in dict.fromkeys(filter(None, seen.goods.foreign.values())):
+        text = f"{why}: what the goods cost is left to the ERP"
+        yield Finding("other-currency", text, state.dispatched_by)
     if state.dispatched is not None and len(seen.bills) > len(seen.matched):
         yield from _unmatched(seen, state.dispatched)
 

@@ -36,7 +36,7 @@ _MONEY = ((o.PaymentCaptured, "payment_id"), (o.RefundIssued, "refund_id"))
 
 
 def of_shipment(world: World, ref: TwinRef) -> Exceptions:
-    """Bills that are not what was accrued; goods whose cost is not in the currency of their goods issue."""
+    """Bills that are not what was accrued; goods for orders in another currency than their goods issue."""
     aside = freight.accrued(world, ref)
     fine = [share.bill for share in freight.paid(world, ref)]
     found: list[tuple[str, Iterable[str]]] = []
@@ -50,7 +50,7 @@ def of_shipment(world: World, ref: TwinRef) -> Exceptions:
 
 
 def _uncosted(world: World, ref: TwinRef) -> set[str]:
-    """Orders and items of which a cost is known, in a currency that the goods issue is not in."""
+    """Orders in a currency that the goods issue is not in, with goods of which a cost is known."""
     gone, ours = world.dispatch(ref), world.issue_currency(ref)
     found: set[str] = set()
     if gone is None or not world.has_goods_issue(ref):
@@ -62,8 +62,6 @@ def _uncosted(world: World, ref: TwinRef) -> set[str]:
                 continue
             if order.currency != ours:
                 found.add(str(order.ref))
-            elif told.currency not in (None, ours):
-                found.add(went.sku)
     return found
 
 

@@ -283,10 +283,15 @@ class Order:
 
     @cached_property
     def missing(self) -> bool:
+        """Of the buyer, of what was placed and of what is asked for now; not of what was asked in between."""
         assert self.placed is not None
+        skus = {line.line_id: line.sku for line in self.placed.lines}
+        for line in self.amended.fact.lines if self.amended is not None else ():
+            if line.quantity or line.line_id not in skus:
+                skus[line.line_id] = line.sku
         buyer = self.placed.customer_id
         known = buyer is None or self.world.of(TwinRef(Kind.CUSTOMER, buyer), r.CustomerUpserted)
-        return not (known and all(self.world.is_known(line.told.sku) for line in self.lines.values()))
+        return not (known and all(map(self.world.is_known, skus.values())))
 
     # --- goods
 
@@ -439,6 +444,7 @@ class Order:
             for ref, parts in self.taken.items()
             for went in parts
             if went.line_id == back.line_id
+            and went.accepted
             and went.before < end
             and went.before + went.accepted > back.before
         ]
@@ -451,16 +457,14 @@ class Order:
             went
             for found in self.taken.values()
             for went in found
-            if went.line_id == line_id and sku in (None, went.sku)
+            if went.line_id == line_id and went.accepted and sku in (None, went.sku)
         ]
         end = before + quantity
         if any(p.cost is None and p.before < end and p.before + p.accepted > before for p in parts):
             return None
 
         def of_the_first(many: Fraction) -> Fraction:
-            gone = [
-                (went, min(went.accepted, max(NONE, many - went.before))) for went in parts if went.accepted
-            ]
+            gone = [(went, min(went.accepted, max(NONE, many - went.before))) for went in parts]
             return sum((cents((went.cost or NONE) * some / went.accepted) for went, some in gone), NONE)
 
         return of_the_first(end) - of_the_first(before)
