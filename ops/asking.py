@@ -44,12 +44,22 @@ class Asking:
                 answer = client.request(method, f"{self.url}{path}", headers=headers, **parts)
         except httpx.HTTPError as error:
             raise TransientFailure(f"{self.url}: {error}") from error
-        if answer.status_code >= 500 or answer.status_code == 429:
-            raise TransientFailure(f"{self.url} answers {answer.status_code}: {answer.text}")
+        check(self.url, answer)
         told: Answer = answer.json()
-        if answer.status_code >= 400:
-            raise RejectedMessage(told.get("detail", answer.text), field=told.get("field", ""))
         return told
+
+
+def check(url: str, answer: httpx.Response) -> None:
+    """Raises: RejectedMessage as the service says; TransientFailure where it is to be asked again."""
+    if answer.status_code < 400:
+        return
+    if answer.status_code >= 500 or answer.status_code == 429:
+        raise TransientFailure(f"{url} answers {answer.status_code}: {answer.text}")
+    try:
+        told: Answer = answer.json()
+    except ValueError:
+        raise RejectedMessage(f"{url} answers {answer.status_code}: {answer.text}") from None
+    raise RejectedMessage(told.get("detail", answer.text), field=told.get("field", ""))
 
 
 # --- a twin ----------------------------------------------------------------------------------------------

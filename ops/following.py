@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from time import sleep
-from typing import Any
 
 import httpx
 from httpx_sse import ServerSentEvent, SSEError, connect_sse
 
-from canonical.errors import RejectedMessage, TransientFailure
+from canonical.errors import TransientFailure
+from ops.asking import check
 from twins.outage import waits
 
 SILENT_S = 30.0
@@ -33,7 +33,9 @@ def follow(
                 with connect_sse(
                     client, "GET", f"{url}/v1/changes", headers=headers | since, params=dict(wanted)
                 ) as source:
-                    _check(url, source.response)
+                    if source.response.is_error:
+                        source.response.read()
+                    check(url, source.response)
                     ends_by_itself = False
                     for event in source.iter_sse():
                         ends_by_itself, last_id, pauses = True, event.id or last_id, waits()
@@ -43,17 +45,3 @@ def follow(
                 yield TransientFailure(f"{url}: {error}")
             if not ends_by_itself:
                 sleep(next(pauses))
-
-
-def _check(url: str, response: httpx.Response) -> None:
-    """Raises: RejectedMessage, TransientFailure as the service says."""
-    if response.status_code < 400:
-        return
-    response.read()
-    if response.status_code >= 500 or response.status_code == 429:
-        raise TransientFailure(f"{url} answers {response.status_code}: {response.text}")
-    try:
-        told: dict[str, Any] = response.json()
-    except ValueError:
-        raise RejectedMessage(f"{url} answers {response.status_code}: {response.text}") from None
-    raise RejectedMessage(told.get("detail", response.text), field=told.get("field", ""))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from hypothesis import given
@@ -75,16 +76,23 @@ def end_all(database: Database) -> None:
             database.step(writer, True)
 
 
+def looks(reader: Reader, played: Played) -> Iterator[None]:
+    """One after the other, and what happens around them."""
+    for before, between in played:
+        for step in before:
+            reader.database.step(*step)
+        reader.look(*between)
+        yield
+
+
 @given(Steps)
 def test_each_commit_is_read_once(
     played: Played,
 ) -> None:
-    database = Database()
-    reader = Reader(database)
-    for before, between in played:
-        for step in before:
-            database.step(*step)
-        reader.look(*between)
+    reader = Reader(Database())
+    database = reader.database
+    for _ in looks(reader, played):
+        pass
     end_all(database)
     while reader.look():
         pass
@@ -100,12 +108,9 @@ def test_each_commit_is_read_once(
 def test_who_begins_again_where_all_was_settled_misses_nothing(
     played: Played,
 ) -> None:
-    database = Database()
-    reader = Reader(database)
-    for before, between in played:
-        for step in before:
-            database.step(*step)
-        reader.look(*between)
+    reader = Reader(Database())
+    database = reader.database
+    for _ in looks(reader, played):
         reader.following = Following(reader.following.settled)
     end_all(database)
     while reader.look():
@@ -117,12 +122,9 @@ def test_who_begins_again_where_all_was_settled_misses_nothing(
 def test_nothing_comes_where_all_was_settled(
     played: Played,
 ) -> None:
-    database = Database()
-    reader = Reader(database)
-    for before, between in played:
-        for step in before:
-            database.step(*step)
-        reader.look(*between)
+    reader = Reader(Database())
+    database = reader.database
+    for _ in looks(reader, played):
         settled = reader.following.settled
         assert {n for n in database.seen if n <= settled} <= set(reader.read)
         assert all(n is None or n > settled for _, n in database.running.values())
