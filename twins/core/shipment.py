@@ -4,8 +4,8 @@ Rules
 - Picks, packages and milestones merge without order; the status is the furthest of them.
 - Dispatch is told once; other tellings are witnesses, or disagreements where their lines differ.
 - The goods issue covers what the orders accept. It waits until every order and item is known, and carries the
-  item's cost of the moment of dispatch. A cost in another currency, or of goods for an order in another, is
-  left to the ERP, and an exception.
+  item's cost of the moment of dispatch. A cost in another currency is left to the ERP. So is that of goods
+  for an order in another, which is an exception.
 - Goods leave the stock twin as dispatched, accepted or not: the shelf does not know about tolerance.
 - Several parcels are delivered when the last of them is.
 - Bills of the carrier are summed in the order of their dates. As many of the first of them as come to what
@@ -232,7 +232,7 @@ class Goods(Struct, frozen=True, gc=False):
     unit_costs: Mapping[str, Decimal | None] = msgspec.field(default_factory=nothing)
     goods_issue: PostGoodsIssue | None = None
     foreign: Mapping[tuple[str, str], str | None] = msgspec.field(default_factory=nothing)
-    """(order, SKU) → why its cost is not in the currency of the goods issue, or is of no use to the order."""
+    """See `_foreign`."""
 
 
 class Delivery(NamedTuple):
@@ -501,9 +501,7 @@ def _goods_issue(
             line.sku,
             state.dispatched.location,
             line.accepted,
-            None
-            if (order_id, line.sku) in foreign
-            else _line_cost(unit_costs.get(line.sku), line.accepted, first.currency),
+            _line_cost(_unit_cost(unit_costs, foreign, order_id, line.sku), line.accepted, first.currency),
         )
         for order_id, acceptance in accepted.items()
         for line in acceptance.lines
@@ -618,7 +616,7 @@ def _to_orders(seen: ShipmentView) -> dict[TwinRef, Value]:
 
 
 def _progress(seen: ShipmentView, order_id: str) -> ShipmentProgress:
-    state, dispatched = seen.state, seen.state.dispatched
+    state, dispatched, goods = seen.state, seen.state.dispatched, seen.goods
     picks: dict[str, tuple[Decimal, Decimal]] = {}
     for pick in state.picks.values():
         for line in pick.lines:
@@ -636,19 +634,26 @@ def _progress(seen: ShipmentView, order_id: str) -> ShipmentProgress:
             PickCount(line, plain(picked), plain(short)) for line, (picked, short) in sorted(picks.items())
         ),
         shipped=tuple(
-            ShippedLine(line, sku, plain(quantity), _unit_cost(seen.goods, order_id, sku))
+            ShippedLine(
+                line, sku, plain(quantity), _unit_cost(goods.unit_costs, goods.foreign, order_id, sku)
+            )
             for (line, sku), quantity in sorted(shipped.items())
         ),
         dispatched_at=state.dispatched_at,
         delivered_at=seen.delivery.delivered_at,
         returned_to_sender=seen.delivery.returned_to_sender,
-        goods_issue_digest=_digest(seen.goods.goods_issue),
+        goods_issue_digest=_digest(goods.goods_issue),
         causes=state.dispatched_by,
     )
 
 
-def _unit_cost(goods: Goods, order_id: str, sku: str) -> Decimal | None:
-    return None if (order_id, sku) in goods.foreign else goods.unit_costs.get(sku)
+def _unit_cost(
+    unit_costs: Mapping[str, Decimal | None],
+    foreign: Mapping[tuple[str, str], str | None],
+    order_id: str,
+    sku: str,
+) -> Decimal | None:
+    return None if (order_id, sku) in foreign else unit_costs.get(sku)
 
 
 def _digest(posting: PostGoodsIssue | None) -> str | None:

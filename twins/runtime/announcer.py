@@ -19,7 +19,7 @@ _log = structlog.get_logger()
 
 SPAN_LOOK_S = 0.05
 COMMITS_AT_ONCE = 200
-"""Commits that are announced together; a twin that several of them changed is told once."""
+"""Commits that are read together; a twin that several of them changed is told once."""
 EVERY_S = 0.25
 """Between two looks: what changes often is told at most so often."""
 

@@ -14,13 +14,10 @@ from twins.changes import newest
 from twins.core.following import Following
 from twins.outage import Outage, waits
 from twins.ports import Changes, Expired, Heard
-from twins.runtime.announcer import span
+from twins.runtime.announcer import COMMITS_AT_ONCE, EVERY_S, span
 
 _log = structlog.get_logger()
 
-EVERY_S = 0.25
-"""Between two looks, while anybody follows."""
-COMMITS_AT_ONCE = 200
 BEGINS_WITHIN_S = 20.0
 """How long a feed waits, as it begins, for transactions that may have taken smaller numbers."""
 FOLLOWERS_MAX = 64
@@ -52,9 +49,11 @@ class ChangeFeed:
         self._followers.add(follower)
         try:
             settled = await self._begun()
-            begins = settled if after is None else await self._checked(after)
-            yield Heard(begins, [])
-            if after is not None:
+            if after is None:
+                yield Heard(settled, [])
+            else:
+                await self._check_kept(after)
+                yield Heard(after, [])
                 try:
                     async for heard in self._catch_up(Following(after)):
                         yield heard
@@ -70,12 +69,6 @@ class ChangeFeed:
                 yield heard
         finally:
             self._followers.discard(follower)
-
-    async def _checked(self, after: int) -> int:
-        oldest, latest = await self._changes.commits_kept()
-        if after < oldest - 1 or after > latest:
-            raise Expired(oldest)
-        return after
 
     async def _catch_up(self, following: Following) -> AsyncIterator[Heard]:
         """Until nothing is to come that the followers have not been told of meanwhile."""
@@ -101,8 +94,8 @@ class ChangeFeed:
             more = read.more
 
     async def _check_kept(self, after: int) -> None:
-        oldest, _ = await self._changes.commits_kept()
-        if after < oldest - 1:
+        oldest, latest = await self._changes.commits_kept()
+        if not oldest - 1 <= after <= latest:
             raise Expired(oldest)
 
     # --- looking, once for all
